@@ -1,0 +1,1 @@
+"""Pure sums over the model: no clock, no I/O, no await."""

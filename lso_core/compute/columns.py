@@ -1,0 +1,196 @@
+"""The columns of a batch: what folding needs of its events, packed into one block of a stream entry.
+
+Layout, little-endian: MAGIC, `_HEADER`, a msgpack list of [stages, event types], the columns one after another (flags
+as bytes, `ts` as offsets from the batch's smallest, latency in µs, stage and type as positions in those lists), and a
+CRC-32 of all before it. Widths are as small as the batch allows.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+import lz4.block
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lso_core.compute import timestamps
+from lso_core.compute.packing import Ints, UnknownWidthError, narrow, widen
+from lso_core.model.events import Event
+
+Bools = npt.NDArray[np.bool_]
+
+FORMAT: Final = 1
+"""Version of the entry's layout. A worker reads this and the one before."""
+MAGIC: Final = b"LSO"
+_HEADER: Final = struct.Struct("<BIqBBBBI")
+"""format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names."""
+_CRC: Final = struct.Struct("<I")
+_PREFIX: Final = len(MAGIC) + _HEADER.size
+
+_ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
+
+_BODY: Final = struct.Struct("<BI")
+"""1 where the body is NDJSON, and its inflated length."""
+
+
+class CorruptEntryError(ValueError):
+    """The bytes are not a block of columns: cut off, or something else."""
+
+
+class NewerFormatError(ValueError):
+    """The bytes were written by a newer release than this one."""
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """n events by column; every array has n elements."""
+
+    ts_ms: Ints
+    """Event time since the epoch; 0 where `has_ts` is False."""
+    has_ts: Bools
+    latency_us: Ints
+    """0 where `has_latency` is False."""
+    has_latency: Bools
+    error: Bools
+    stage: Ints
+    """0 for none, else 1 + position in `stages`."""
+    event_type: Ints
+    """Position in `event_types`."""
+    stages: tuple[str, ...]
+    event_types: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ts_ms)
+
+    @property
+    def latest_ts_ms(self) -> int | None:
+        """The largest `ts`, None where no event has one."""
+        return int(self.ts_ms[self.has_ts].max()) if self.has_ts.any() else None
+
+
+class _Names(msgspec.Struct, array_like=True):
+    stages: tuple[str, ...]
+    event_types: tuple[str, ...]
+
+
+_read_names = msgspec.msgpack.Decoder(_Names)
+
+
+def cut(events: Sequence[Event]) -> Columns:
+    """The columns of validated events. Raises ValueError where a `ts` is not an RFC 3339 date-time."""
+    texts = [event.ts for event in events]
+    latencies = [event.latency_ms for event in events]
+    stage, stages = _positions([event.stage for event in events], {None: 0})
+    event_type, event_types = _positions([event.event_type for event in events], {})
+    ts_ms, has_ts = _parse_ts(texts)
+    latency_us, has_latency = _to_us(latencies)
+    error = np.array([event.status == "error" for event in events], np.bool_)
+    return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types)
+
+
+def _positions(names: Sequence[str | None], seen: dict[str | None, int]) -> tuple[Ints, tuple[str, ...]]:
+    """Each name's position by first occurrence after those in `seen`, and the names met."""
+    for name in dict.fromkeys(names):
+        seen.setdefault(name, len(seen))
+    column = np.fromiter(map(seen.__getitem__, names), np.int64, len(names))
+    return column, tuple(name for name in seen if name is not None)
+
+
+def _parse_ts(texts: list[str | None]) -> tuple[Ints, Bools]:
+    given = [text for text in texts if text is not None]
+    if len(given) == len(texts):
+        return timestamps.parse(given), np.ones(len(texts), np.bool_)
+    has_ts = np.array([text is not None for text in texts], np.bool_)
+    ts_ms = np.zeros(len(texts), np.int64)
+    ts_ms[has_ts] = timestamps.parse(given)
+    return ts_ms, has_ts
+
+
+def _to_us(latencies: list[float | None]) -> tuple[Ints, Bools]:
+    """Whole microseconds, to the nearest."""
+    values = np.array(latencies, np.float64)  # None becomes NaN
+    has_latency = ~np.isnan(values)
+    return np.rint(np.where(has_latency, values, 0.0) * 1_000).astype(np.int64), has_latency
+
+
+def encode(columns: Columns) -> bytes:
+    """The columns as one block of bytes."""
+    base = int(columns.ts_ms[columns.has_ts].min()) if columns.has_ts.any() else 0
+    offsets = np.where(columns.has_ts, columns.ts_ms - base, 0)
+    numbers = [narrow(column) for column in (offsets, columns.latency_us, columns.stage, columns.event_type)]
+    flags = columns.error * np.uint8(_ERROR) | columns.has_ts * np.uint8(_HAS_TS)
+    flags |= columns.has_latency * np.uint8(_HAS_LATENCY)
+    names = msgspec.msgpack.encode((columns.stages, columns.event_types))
+    header = _HEADER.pack(FORMAT, len(columns), base, *(column.itemsize for column in numbers), len(names))
+    block = b"".join((MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers)))
+    return block + _CRC.pack(zlib.crc32(block))
+
+
+def decode(data: bytes) -> Columns:
+    """The columns of a block. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
+    count, base, widths, names, at = _read_head(data)
+    flags = np.frombuffer(data, np.uint8, count, at)
+    offsets, latency_us, stage, event_type = _read_numbers(data, widths, count, at + count)
+    _check_positions(stage, len(names.stages), event_type, len(names.event_types))
+    has_ts = (flags & _HAS_TS).astype(np.bool_)
+    return Columns(
+        ts_ms=np.where(has_ts, offsets + base, 0),
+        has_ts=has_ts,
+        latency_us=latency_us,
+        has_latency=(flags & _HAS_LATENCY).astype(np.bool_),
+        error=(flags & _ERROR).astype(np.bool_),
+        stage=stage,
+        event_type=event_type,
+        stages=names.stages,
+        event_types=names.event_types,
+    )
+
+
+def _read_numbers(data: bytes, widths: list[int], count: int, at: int) -> list[Ints]:
+    columns: list[Ints] = []
+    try:
+        for width in widths:
+            columns.append(widen(data, width, count, at))
+            at += count * width
+    except UnknownWidthError as error:
+        raise CorruptEntryError(f"a column has {error}") from error
+    return columns
+
+
+def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
+    """Count, base of ts, column widths, names and where the columns start; every length and the CRC checked."""
+    if len(data) < _PREFIX + _CRC.size or not data.startswith(MAGIC):
+        raise CorruptEntryError("not a block of columns")
+    version, count, base, *widths, names_length = _HEADER.unpack_from(data, len(MAGIC))
+    if version > FORMAT:
+        raise NewerFormatError(f"format {version}; this release reads up to {FORMAT}")
+    at = _PREFIX + names_length
+    if len(data) != at + count * (1 + sum(widths)) + _CRC.size:
+        raise CorruptEntryError("the block is cut off or has bytes to spare")
+    if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
+        raise CorruptEntryError("the checksum does not match")
+    try:
+        return count, base, widths, _read_names.decode(memoryview(data)[_PREFIX:at]), at
+    except msgspec.MsgspecError as error:
+        raise CorruptEntryError("the names cannot be read") from error
+
+
+def _check_positions(stage: Ints, stages: int, event_type: Ints, event_types: int) -> None:
+    if len(stage) and (int(stage.max()) > stages or int(event_type.max()) >= event_types):
+        raise CorruptEntryError("a position beyond the names")
+
+
+def pack_body(body: bytes, *, ndjson: bool) -> bytes:
+    """The request's events as they are stored for reading back: an lz4 block behind a small header."""
+    packed: bytes = lz4.block.compress(body, mode="fast", store_size=False)
+    return _BODY.pack(ndjson, len(body)) + packed
+
+
+def unpack_body(data: bytes) -> tuple[bytes, bool]:
+    """The JSON (or, where the second is True, NDJSON) that `pack_body` was given. Raises CorruptEntryError."""
+    try:
+        ndjson, length = _BODY.unpack_from(data)
+        return lz4.block.decompress(memoryview(data)[_BODY.size :], uncompressed_size=length), bool(ndjson)
+    except (struct.error, lz4.block.LZ4BlockError) as error:
+        raise CorruptEntryError("the body cannot be unpacked") from error

@@ -1,0 +1,252 @@
+"""Folding: adding the events of stream entries to the slots they belong to.
+
+A pure function of entries, state, window and `as_of`; the worker, a rebuild and the property tests all call it.
+Splitting a batch anywhere and folding the parts gives the same state as folding the whole.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lso_core.compute import histogram
+from lso_core.compute.columns import Columns
+from lso_core.compute.histogram import INDEX_BITS, Int64
+from lso_core.compute.state import NO_CELLS, Meta, Slot, State, Tally
+from lso_core.model.events import EVENT_TYPES, LIFECYCLE, OTHER, STAGES
+from lso_core.model.windows import SLOT_MS, Window
+
+_STAGE_BITS: Final = 8
+"""Stage numbers are at most STAGES + 1, for OTHER."""
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """One decoded entry: the events of one POST and when Redis took them."""
+
+    at_ms: int
+    columns: Columns
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """The state after a fold, and the slots that differ from the one before."""
+
+    state: State
+    touched: frozenset[int]
+    dropped: frozenset[int]
+    """Slots that left the window."""
+
+
+def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int) -> Folded:
+    """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back)."""
+    as_of_ms = max(as_of_ms, state.meta.as_of_ms)
+    start_ms = window.start_of(as_of_ms)
+    rolled = state.roll(start_ms)
+    dropped = frozenset(state.slots.keys() - rolled.slots.keys())
+    meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms)
+    if not arrivals:
+        return Folded(msgspec.structs.replace(rolled, meta=meta), frozenset(), dropped)
+    events, meta = _gather(arrivals, meta, rolled.slots.values(), window)
+    arrived = _to_slots(events, start_ms)
+    return Folded(rolled.add(arrived, meta), frozenset(arrived), dropped)
+
+
+class _Events(msgspec.Struct, frozen=True):
+    """The events of all arrivals by column, with names turned into the state's numbers."""
+
+    time_ms: Int64
+    """min(ts, at); for a late event `at`, since it is only counted as late, then."""
+    latency_us: Int64
+    has_latency: npt.NDArray[np.bool_]
+    error: npt.NDArray[np.bool_]
+    stage: Int64
+    event_type: Int64
+    counted: npt.NDArray[np.bool_]
+    """In the window of its arrival, and no lifecycle event."""
+    late: npt.NDArray[np.bool_]
+    skewed: npt.NDArray[np.bool_]
+
+
+def _gather(arrivals: Sequence[Arrival], meta: Meta, slots: Iterable[Slot], window: Window) -> tuple[_Events, Meta]:
+    """All events of all arrivals in one set of columns, and the meta with their names and last times."""
+    blocks = [arrival.columns for arrival in arrivals]
+    sizes = [len(block) for block in blocks]
+    slots = list(slots)
+    stages, stage = _number(
+        [b.stages for b in blocks], meta.stages, {s for slot in slots for s in slot.stages}, STAGES, 1
+    )
+    types, event_type = _number(
+        [b.event_types for b in blocks],
+        meta.event_types,
+        {t for slot in slots for t in slot.event_types},
+        EVENT_TYPES,
+        0,
+    )
+    at = np.repeat(np.array([arrival.at_ms for arrival in arrivals], np.int64), sizes)
+    starts = np.repeat(np.array([window.start_of(arrival.at_ms) for arrival in arrivals], np.int64), sizes)
+    ts, has_ts = _join([b.ts_ms for b in blocks]), np.concatenate([b.has_ts for b in blocks])
+    time = np.where(has_ts, np.minimum(ts, at), at)
+    late = time < starts  # both sides of the window's start are slot boundaries, so this compares slots
+    life = np.concatenate([_is_lifecycle(b.event_types)[b.event_type] for b in blocks])
+    error = np.concatenate([b.error for b in blocks])
+    meta = msgspec.structs.replace(
+        meta,
+        stages=stages,
+        event_types=types,
+        last_event_ms=_latest(meta.last_event_ms, time),
+        last_counted_ms=_latest(meta.last_counted_ms, time[~life]),
+        last_ok_ms=_latest(meta.last_ok_ms, time[~life & ~error]),
+    )
+    events = _Events(
+        time_ms=np.where(late, at, time),
+        latency_us=_join([b.latency_us for b in blocks]),
+        has_latency=np.concatenate([b.has_latency for b in blocks]),
+        error=error,
+        stage=_join([table[b.stage] for table, b in zip(stage, blocks, strict=True)]),
+        event_type=_join([table[b.event_type] for table, b in zip(event_type, blocks, strict=True)]),
+        counted=~late & ~life,
+        late=late,
+        skewed=has_ts & (ts > at),
+    )
+    return events, meta
+
+
+def _join(columns: list[Int64]) -> Int64:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _is_lifecycle(event_types: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    return np.array([name in LIFECYCLE for name in event_types], np.bool_)
+
+
+def _latest(known: int | None, times: Int64) -> int | None:
+    if not len(times):
+        return known
+    latest = int(times.max())
+    return latest if known is None else max(known, latest)
+
+
+def _number(
+    blocks: list[tuple[str, ...]], known: tuple[str, ...], used: set[int], cap: int, first: int
+) -> tuple[tuple[str, ...], list[Int64]]:
+    """Give every name of every block its number in the state.
+
+    Args:
+        blocks: the names of each block, in the block's order.
+        known: the state's names; the number of `known[i]` is i + `first`.
+        used: numbers that some slot still holds; the others may be given anew.
+        cap: most names beside OTHER.
+        first: 1 where number 0 means "no name", else 0.
+
+    Returns:
+        The state's names, and for each block the table from its numbers to the state's.
+    """
+    names = list(known)
+    number = {name: at + first for at, name in enumerate(names)}
+    wanted = dict.fromkeys(name for block in blocks for name in block)
+    free = [at for at, name in enumerate(names) if at + first not in used and name not in wanted and name != OTHER]
+    for name in wanted:
+        if name in number:
+            continue
+        if len(names) - (OTHER in number) - (name == OTHER) < cap:
+            names.append(name)
+            number[name] = len(names) - 1 + first
+        elif free:
+            at = free.pop()
+            del number[names[at]]
+            names[at] = name
+            number[name] = at + first
+        else:
+            if OTHER not in number:
+                names.append(OTHER)
+                number[OTHER] = len(names) - 1 + first
+            number[name] = number[OTHER]
+    head = [0] if first else []
+    return tuple(names), [np.array([*head, *(number[name] for name in block)], np.int64) for block in blocks]
+
+
+def _to_slots(events: _Events, start_ms: int) -> dict[int, Slot]:
+    """The events cut into slots; those whose slot has left the window since they arrived are passed over."""
+    slot = events.time_ms // SLOT_MS
+    first = start_ms // SLOT_MS
+    inside = slot >= first
+    slots: dict[int, Slot] = {}
+    _add(slots, _counted_slots(events, slot, events.counted & inside))
+    shown = inside & ~events.late
+    for start, value, count in _tally(slot[shown], events.event_type[shown]):
+        _add(slots, {start: Slot(event_types={value: count})})
+    for start, _, count in _tally(slot[inside & events.late]):
+        _add(slots, {start: Slot(late=count)})
+    for start, _, count in _tally(slot[inside & events.skewed]):
+        _add(slots, {start: Slot(clock_skewed=count)})
+    return slots
+
+
+def _add(slots: dict[int, Slot], more: dict[int, Slot]) -> None:
+    for start, slot in more.items():
+        slots[start] = slots[start].plus(slot) if start in slots else slot
+
+
+def _tally(slot: Int64, value: Int64 | None = None) -> list[tuple[int, int, int]]:
+    """(slot start in ms, value, count) of every distinct pair."""
+    if not len(slot):
+        return []
+    packed = slot if value is None else slot << _STAGE_BITS | value
+    pairs, counts = np.unique(packed, return_counts=True)
+    starts, values = (pairs, np.zeros_like(pairs)) if value is None else (pairs >> _STAGE_BITS, pairs & 0xFF)
+    return list(zip((starts * SLOT_MS).tolist(), values.tolist(), counts.tolist(), strict=True))
+
+
+def _counted_slots(events: _Events, slot: Int64, counted: npt.NDArray[np.bool_]) -> dict[int, Slot]:
+    """Histogram cells and tallies of the counted events, by slot.
+
+    One sort over (slot, stage, histogram index), packed in one integer, puts equal cells side by side, the cells of a
+    stage, and the stages of a slot; everything after it is a reduction over runs.
+    """
+    if not counted.any():
+        return {}
+    latency, timed = events.latency_us[counted], events.has_latency[counted]
+    group = slot[counted] << _STAGE_BITS | events.stage[counted]
+    packed = group << INDEX_BITS | histogram.index_of(latency)
+    order = np.argsort(packed, kind="stable")
+    packed, group, latency, timed = packed[order], group[order], latency[order], timed[order]
+    groups = histogram.starts_of(group)
+    tallies = _tallies(events.error[counted][order], latency, timed, groups)
+    cells, counts = _cells(packed[timed])
+    slots: dict[int, Slot] = {}
+    numbers = (group[groups] >> _STAGE_BITS).tolist()
+    for number in dict.fromkeys(numbers):
+        low, high = np.searchsorted(
+            cells, [number << (_STAGE_BITS + INDEX_BITS), (number + 1) << (_STAGE_BITS + INDEX_BITS)]
+        )
+        keys = cells[low:high] & ((1 << (_STAGE_BITS + INDEX_BITS)) - 1)
+        slots[number * SLOT_MS] = Slot(keys, counts[low:high], {})
+    for number, stage, tally in zip(numbers, (group[groups] & 0xFF).tolist(), tallies, strict=True):
+        slots[number * SLOT_MS].stages[stage] = tally
+    return slots
+
+
+def _cells(packed: Int64) -> tuple[Int64, Int64]:
+    """The distinct values of an ordered array, and how often each stands there."""
+    if not len(packed):
+        return NO_CELLS, NO_CELLS
+    starts = histogram.starts_of(packed)
+    return packed[starts], np.diff(starts, append=len(packed)).astype(np.int64)
+
+
+def _tallies(
+    error: npt.NDArray[np.bool_], latency: Int64, timed: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp]
+) -> list[Tally]:
+    """One Tally a group; events are ordered by group, which start at `groups`."""
+    untimed = ~timed
+    totals = np.diff(groups, append=len(latency))
+    sums = (
+        totals,
+        np.add.reduceat(error.astype(np.int64), groups),
+        np.add.reduceat(timed.astype(np.int64), groups),
+        np.add.reduceat(np.where(untimed, 0, latency), groups),
+        np.minimum.reduceat(np.where(untimed, histogram.HIGHEST_US, latency), groups),
+        np.maximum.reduceat(np.where(untimed, 0, latency), groups),
+    )
+    return [Tally(*row) for row in zip(*(column.tolist() for column in sums), strict=True)]

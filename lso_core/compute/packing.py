@@ -1,0 +1,28 @@
+"""Whole numbers in as few bytes as they need, for what is stored."""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_DTYPES: Final[dict[int, np.dtype[Any]]] = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
+
+
+class UnknownWidthError(ValueError):
+    """Something claims to be packed in a width that there is not."""
+
+
+def narrow(values: Ints) -> npt.NDArray[Any]:
+    """Numbers from 0 on in the smallest unsigned width that holds them all, little-endian."""
+    most = int(values.max()) if len(values) else 0
+    width = next(width for width in _DTYPES if most < 1 << (8 * width))
+    return values.astype(_DTYPES[width])
+
+
+def widen(data: bytes, width: int, count: int, at: int) -> Ints:
+    """`count` numbers of `width` bytes each, from byte `at` on. Raises UnknownWidthError or ValueError."""
+    if width not in _DTYPES:
+        raise UnknownWidthError(f"a width of {width} bytes")
+    return np.frombuffer(data, _DTYPES[width], count, at).astype(np.int64)

@@ -1,0 +1,192 @@
+"""What a worker knows of one system: the slots of its window, and what stays when the window is empty.
+
+Values are immutable: a fold makes a new state that shares the untouched slots, so a commit that is refused leaves
+nothing to undo. Stored form: one hash field of meta and one a slot, each behind a version byte.
+"""
+
+import struct
+import zlib
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from lso_core.compute import histogram
+from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.compute.histogram import Int64
+from lso_core.compute.packing import UnknownWidthError, narrow, widen
+from lso_core.model.health import Health
+from lso_core.model.windows import SLOT_MS
+
+STATE_FORMAT: Final = 1
+NO_CELLS: Final = np.empty(0, np.int64)
+
+_SLOT: Final = struct.Struct("<BIIBB")
+"""format, CRC-32 of the rest, cells, bytes of a key, bytes of a count."""
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Exact sums over the counted events of one stage in one slot."""
+
+    total: int
+    errors: int
+    timed: int
+    """How many of them have a latency: all, by the rules of the edge."""
+    sum_us: int
+    min_us: int
+    max_us: int
+
+    def plus(self, other: "Tally") -> "Tally":
+        """The sums over both."""
+        if not self.timed or not other.timed:
+            low, high = (self.min_us, self.max_us) if self.timed else (other.min_us, other.max_us)
+        else:
+            low, high = min(self.min_us, other.min_us), max(self.max_us, other.max_us)
+        return Tally(
+            self.total + other.total,
+            self.errors + other.errors,
+            self.timed + other.timed,
+            self.sum_us + other.sum_us,
+            low,
+            high,
+        )
+
+
+NO_EVENTS: Final = Tally(0, 0, 0, 0, 0, 0)
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One slot of event time. A cell's key is stage << INDEX_BITS | histogram index; keys ascend."""
+
+    keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    stages: dict[int, Tally] = {}
+    """By stage number; 0 is for events without a stage."""
+    event_types: dict[int, int] = {}
+    late: int = 0
+    clock_skewed: int = 0
+
+    def plus(self, other: "Slot") -> "Slot":
+        """Both slots in one."""
+        keys, counts = histogram.add_cells(self.keys, self.counts, other.keys, other.counts)
+        stages = dict(self.stages)
+        for stage, tally in other.stages.items():
+            stages[stage] = stages.get(stage, NO_EVENTS).plus(tally)
+        event_types = dict(self.event_types)
+        for event_type, count in other.event_types.items():
+            event_types[event_type] = event_types.get(event_type, 0) + count
+        late, skewed = self.late + other.late, self.clock_skewed + other.clock_skewed
+        return Slot(keys, counts, stages, event_types, late, skewed)
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True):
+    """What stays when the window is empty."""
+
+    as_of_ms: int = 0
+    """Redis' time up to which everything accepted is folded; 0 before the first fold."""
+    stages: tuple[str, ...] = ()
+    """Stage number i + 1 is `stages[i]`. A number is given anew once no slot holds it."""
+    event_types: tuple[str, ...] = ()
+    last_event_ms: int | None = None
+    last_counted_ms: int | None = None
+    last_ok_ms: int | None = None
+    health: Health = Health.UNKNOWN
+    since_ms: int | None = None
+
+
+class State(msgspec.Struct, frozen=True):
+    """One system's window and meta. `keys` and `counts` are the cells of all slots added together."""
+
+    meta: Meta = Meta()
+    slots: dict[int, Slot] = {}
+    """By the slot's first millisecond."""
+    keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+
+    def roll(self, start_ms: int) -> "State":
+        """The state without the slots before `start_ms`."""
+        gone = [slot for start, slot in self.slots.items() if start < start_ms]
+        if not gone:
+            return self
+        slots = {start: slot for start, slot in self.slots.items() if start >= start_ms}
+        keys, counts = histogram.sum_cells(
+            np.concatenate((self.keys, *(slot.keys for slot in gone))),
+            np.concatenate((self.counts, *(-slot.counts for slot in gone))),
+        )
+        return State(self.meta, slots, keys, counts)
+
+    def add(self, arrived: dict[int, Slot], meta: Meta) -> "State":
+        """The state with what arrived added to its slots."""
+        if not arrived:
+            return State(meta, self.slots, self.keys, self.counts)
+        slots = dict(self.slots)
+        for start, slot in arrived.items():
+            slots[start] = slots[start].plus(slot) if start in slots else slot
+        keys, counts = histogram.sum_cells(
+            np.concatenate((self.keys, *(slot.keys for slot in arrived.values()))),
+            np.concatenate((self.counts, *(slot.counts for slot in arrived.values()))),
+        )
+        return State(meta, slots, keys, counts)
+
+
+def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
+    """A state with its cells added up."""
+    return State(meta).add(slots, meta)
+
+
+def encode_meta(meta: Meta) -> bytes:
+    return bytes((STATE_FORMAT,)) + msgspec.msgpack.encode(meta)
+
+
+_read_meta = msgspec.msgpack.Decoder(Meta)
+_read_sums = msgspec.msgpack.Decoder(tuple[dict[int, Tally], dict[int, int], int, int])
+
+
+def decode_meta(data: bytes) -> Meta:
+    """Raises CorruptEntryError or NewerFormatError."""
+    _check_format(data)
+    try:
+        return _read_meta.decode(memoryview(data)[1:])
+    except msgspec.MsgspecError as error:
+        raise CorruptEntryError("the meta of a state cannot be read") from error
+
+
+def encode_slot(slot: Slot) -> bytes:
+    """Keys as differences to the one before (they ascend, so most fit a byte or two), counts and sums."""
+    steps, counts = narrow(np.diff(slot.keys, prepend=0)), narrow(slot.counts)
+    sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
+    rest = b"".join((steps.tobytes(), counts.tobytes(), sums))
+    return _SLOT.pack(STATE_FORMAT, zlib.crc32(rest), len(steps), steps.itemsize, counts.itemsize) + rest
+
+
+def decode_slot(data: bytes) -> Slot:
+    """Raises CorruptEntryError or NewerFormatError."""
+    _check_format(data)
+    try:
+        _, crc, cells, key_width, count_width = _SLOT.unpack_from(data)
+        if zlib.crc32(memoryview(data)[_SLOT.size :]) != crc:
+            raise CorruptEntryError("a slot's checksum does not match")
+        steps = widen(data, key_width, cells, _SLOT.size)
+        counts_at = _SLOT.size + cells * key_width
+        counts = widen(data, count_width, cells, counts_at)
+        stages, event_types, late, skewed = _read_sums.decode(memoryview(data)[counts_at + cells * count_width :])
+    except (struct.error, UnknownWidthError, msgspec.MsgspecError) as error:
+        raise CorruptEntryError("a slot cannot be read") from error
+    return Slot(np.cumsum(steps), counts, stages, event_types, late, skewed)
+
+
+def _check_format(data: bytes) -> None:
+    if not data:
+        raise CorruptEntryError("an empty value in a state")
+    if data[0] > STATE_FORMAT:
+        raise NewerFormatError(f"state format {data[0]}; this release reads up to {STATE_FORMAT}")
+
+
+def slot_field(start_ms: int) -> bytes:
+    """The hash field of the slot that starts at `start_ms`."""
+    return b"s%d" % (start_ms // SLOT_MS)
+
+
+def slot_start(field: bytes) -> int:
+    """The inverse of `slot_field`."""
+    return int(field[1:]) * SLOT_MS

@@ -1,0 +1,108 @@
+"""From a state to the summary that is stored: figures, percentiles, judgement."""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from lso_core.compute import classify, histogram
+from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
+from lso_core.compute.state import NO_EVENTS, State, Tally
+from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
+from lso_core.model.systems import System
+from lso_core.model.times import to_text_or_none
+
+PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
+
+
+def summarize(state: State, system: System) -> tuple[State, Summary]:
+    """The summary at the state's `as_of`, and the state with the judgement in its meta."""
+    by_stage = _tallies(state)
+    overall = NO_EVENTS
+    for tally in by_stage.values():
+        overall = overall.plus(tally)
+    latency = _latency(*_all_stages(state), overall)
+    meta = state.meta
+    judgement = classify.judge(
+        classify.Measured(overall.total, overall.errors, latency.p95, meta.last_counted_ms),
+        system.thresholds,
+        system.window,
+    )
+    since = meta.as_of_ms if meta.since_ms is None or meta.health is not judgement.health else meta.since_ms
+    meta = msgspec.structs.replace(meta, health=judgement.health, since_ms=since)
+    summary = Summary(
+        system.system_id,
+        system.window,
+        meta.as_of_ms,
+        Verdict(judgement.health, since, judgement.reason),
+        Figures(
+            total=overall.total,
+            errors=overall.errors,
+            error_rate=_rate(overall),
+            rps=round(overall.total / system.window_seconds, 6),
+            p95_latency=latency.p95,
+            last_event_at=to_text_or_none(meta.last_event_ms),
+            last_ok_at=to_text_or_none(meta.last_ok_ms),
+        ),
+        _details(state, by_stage, latency),
+    )
+    return msgspec.structs.replace(state, meta=meta), summary
+
+
+def _details(state: State, by_stage: dict[int, Tally], latency: Latency) -> Details:
+    event_types: dict[str, int] = {}
+    late = skewed = 0
+    for slot in state.slots.values():
+        late += slot.late
+        skewed += slot.clock_skewed
+        for number, count in slot.event_types.items():
+            name = state.meta.event_types[number]
+            event_types[name] = event_types.get(name, 0) + count
+    stages = {
+        state.meta.stages[number - 1]: StageSummary(
+            tally.total, tally.errors, _rate(tally), _latency(*_one_stage(state, number), tally)
+        )
+        for number, tally in sorted(by_stage.items())
+        if number
+    }
+    return Details(latency, stages, event_types, late, skewed)
+
+
+def _tallies(state: State) -> dict[int, Tally]:
+    """The sums over the whole window, by stage number."""
+    sums: dict[int, Tally] = {}
+    for slot in state.slots.values():
+        for number, tally in slot.stages.items():
+            sums[number] = sums[number].plus(tally) if number in sums else tally
+    return sums
+
+
+def _rate(tally: Tally) -> float | None:
+    return tally.errors / tally.total if tally.total else None
+
+
+def _one_stage(state: State, number: int) -> tuple[Int64, Int64]:
+    """The window's histogram of one stage."""
+    low, high = np.searchsorted(state.keys, [number << INDEX_BITS, (number + 1) << INDEX_BITS])
+    return state.keys[low:high] & INDEX_MASK, state.counts[low:high]
+
+
+def _all_stages(state: State) -> tuple[Int64, Int64]:
+    """The window's histogram over all stages."""
+    return histogram.sum_cells(state.keys & INDEX_MASK, state.counts)
+
+
+def _latency(index: Int64, counts: Int64, tally: Tally) -> Latency:
+    """The distribution in milliseconds; all None where there is nothing."""
+    if not tally.timed:
+        return Latency()
+    # A bucket's upper end may lie above the largest value that was seen; nothing seen was above that.
+    p50, p90, p95, p99, p999 = (
+        _ms(min(value, tally.max_us)) for value in histogram.values_at(PERCENTILES, index, counts)
+    )
+    mean = round(tally.sum_us / tally.timed / 1_000, 6)
+    return Latency(_ms(tally.min_us), mean, p50, p90, p95, p99, p999, _ms(tally.max_us))
+
+
+def _ms(us: int) -> float:
+    return us / 1_000

@@ -1,0 +1,256 @@
+"""The snapshot: the finished answer for one system, as bytes that a reader can serve without decoding them.
+
+A stored snapshot is a header of `HEADER.size` bytes and one JSON object. The header says where the verdict
+(health, since, reason) stands, so that a reader who finds the observer behind can put UNKNOWN there; times have a
+fixed width and stand at fixed places before it, so that a drained system's window can be shown at the present time.
+"""
+
+import struct
+
+import msgspec
+
+from lso_core.model import times
+from lso_core.model.health import Health
+from lso_core.model.systems import System
+from lso_core.model.windows import Window
+
+HEADER = struct.Struct("<BBBxHHI")
+"""version, health, drained, bytes before the verdict, bytes of the verdict, window seconds."""
+VERSION = 1
+NO_EVENTS_YET = "no events yet"
+
+_TIME = times.TEXT_LENGTH
+_GAP_END_TO_AS_OF = len('","as_of":"')
+_GAP_START_TO_END = len('","window_end":"')
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """A distribution of latencies in milliseconds; every member is None where there is no event."""
+
+    min: float | None = None
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    p999: float | None = None
+    max: float | None = None
+
+
+class StageSummary(msgspec.Struct, frozen=True):
+    """The window of one stage."""
+
+    total: int
+    errors: int
+    error_rate: float | None
+    latency_ms: Latency
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What /health says after the verdict, in its order."""
+
+    total: int
+    errors: int
+    error_rate: float | None
+    rps: float
+    p95_latency: float | None
+    last_event_at: str | None
+    last_ok_at: str | None
+
+
+class Details(msgspec.Struct, frozen=True):
+    """What /metrics of a system adds to /health."""
+
+    latency_ms: Latency
+    stages: dict[str, StageSummary]
+    event_types: dict[str, int]
+    late: int
+    clock_skewed: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The judgement: which state, since when, and why in one sentence."""
+
+    health: Health
+    since_ms: int
+    reason: str
+
+    def members(self) -> bytes:
+        """As members of a JSON object, without the braces."""
+        return b'"health":"%s","since":"%s","reason":%s' % (
+            self.health.name.encode(),
+            times.to_text(self.since_ms).encode(),
+            msgspec.json.encode(self.reason),
+        )
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """Everything that is known of one system's window at `as_of_ms`."""
+
+    system_id: int
+    window: Window
+    as_of_ms: int
+    verdict: Verdict
+    figures: Figures
+    details: Details
+
+    @classmethod
+    def before_events(cls, system: System, created_ms: int) -> "Summary":
+        """What is known of a system that has just been registered."""
+        return cls(
+            system.system_id,
+            system.window,
+            created_ms,
+            Verdict(Health.UNKNOWN, created_ms, NO_EVENTS_YET),
+            Figures(0, 0, None, 0.0, None, None, None),
+            Details(Latency(), {}, {}, 0, 0),
+        )
+
+    @property
+    def drained(self) -> bool:
+        """True when the window holds nothing, so that only time can pass."""
+        return not self.details.event_types and not self.details.late
+
+
+class FleetLine(msgspec.Struct, frozen=True):
+    """One system on the fleet page."""
+
+    system_id: int
+    name: str
+    health: str
+    since: str
+    reason: str
+    total: int
+    errors: int
+    error_rate: float | None
+    rps: float
+    p95_latency: float | None
+    last_event_at: str | None
+
+
+_fleet_line = msgspec.json.Decoder(FleetLine)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A health answer ready to be sent."""
+
+    body: bytes
+    health: Health
+
+
+def encode(summary: Summary) -> bytes:
+    """The bytes that are stored for /health."""
+    verdict, as_of = summary.verdict.members(), times.to_text(summary.as_of_ms)
+    start = times.to_text(summary.window.start_of(summary.as_of_ms))
+    head = (
+        f'{{"system_id":{summary.system_id},"window_seconds":{summary.window.seconds},'
+        f'"window_start":"{start}","window_end":"{as_of}","as_of":"{as_of}",'
+    ).encode()
+    header = HEADER.pack(
+        VERSION, summary.verdict.health, summary.drained, len(head), len(verdict), summary.window.seconds
+    )
+    return b"".join((header, head, verdict, b",", _members(summary.figures), b"}"))
+
+
+def encode_details(summary: Summary) -> bytes:
+    """The bytes that are stored for /metrics: the members it adds, without the braces."""
+    return _members(summary.details)
+
+
+def fleet_line(summary: Summary, name: str) -> bytes:
+    """The system's line on the fleet page, as JSON."""
+    figures = summary.figures
+    return msgspec.json.encode(
+        FleetLine(
+            summary.system_id,
+            name,
+            summary.verdict.health.name,
+            times.to_text(summary.verdict.since_ms),
+            summary.verdict.reason,
+            figures.total,
+            figures.errors,
+            figures.error_rate,
+            figures.rps,
+            figures.p95_latency,
+            figures.last_event_at,
+        )
+    )
+
+
+def answer(stored: bytes, watermark_ms: int | None, now_ms: int, stale_after_ms: int) -> Answer:
+    """The health answer from stored bytes, at Redis' time `now_ms`.
+
+    Where the observer is behind by more than `stale_after_ms` the verdict is UNKNOWN and says so; the figures stay as
+    they were last computed. Work is a few slices, whatever the number of events.
+    """
+    _, health, drained, head, verdict, seconds = HEADER.unpack_from(stored)
+    body = stored[HEADER.size :]
+    late = observer_behind(watermark_ms, now_ms, stale_after_ms)
+    if late is not None:
+        return Answer(b"".join((body[:head], late.members(), body[head + verdict :])), Health.UNKNOWN)
+    if drained and watermark_ms is not None:
+        return Answer(_with_times(body, head, Window(seconds), watermark_ms), Health(health))
+    return Answer(body, Health(health))
+
+
+def with_verdict(stored: bytes, verdict: Verdict) -> bytes:
+    """A stored snapshot with another verdict; the figures stay."""
+    version, _, drained, head, length, seconds = HEADER.unpack_from(stored)
+    members, body = verdict.members(), stored[HEADER.size :]
+    header = HEADER.pack(version, verdict.health, drained, head, len(members), seconds)
+    return b"".join((header, body[:head], members, body[head + length :]))
+
+
+def line_with_verdict(line: bytes, verdict: Verdict) -> bytes:
+    """A fleet line with another verdict; the figures stay."""
+    changed = msgspec.structs.replace(
+        _fleet_line.decode(line),
+        health=verdict.health.name,
+        since=times.to_text(verdict.since_ms),
+        reason=verdict.reason,
+    )
+    return msgspec.json.encode(changed)
+
+
+def with_details(body: bytes, details: bytes) -> bytes:
+    """A /metrics answer: a health answer and the stored details in one object."""
+    return b"".join((body[:-1], b",", details, b"}"))
+
+
+def observer_behind(watermark_ms: int | None, now_ms: int, stale_after_ms: int) -> Verdict | None:
+    """The verdict that stands in for a system's own while folding is too far behind; None while it is not."""
+    if watermark_ms is None:
+        return Verdict(Health.UNKNOWN, now_ms, "the observer is behind: no worker has folded anything yet")
+    behind_ms = now_ms - watermark_ms
+    if behind_ms <= stale_after_ms:
+        return None
+    reason = (
+        f"the observer is {behind_ms / 1_000:.1f} s behind (allowed: {stale_after_ms / 1_000:g} s); "
+        "the figures are as last computed"
+    )
+    return Verdict(Health.UNKNOWN, watermark_ms, reason)
+
+
+def _members(value: msgspec.Struct) -> bytes:
+    """A struct as members of a JSON object, without the braces."""
+    return msgspec.json.encode(value)[1:-1]
+
+
+def _with_times(body: bytes, head: int, window: Window, as_of_ms: int) -> bytes:
+    """The body of a drained system with its three times set to the present."""
+    as_of_at = head - 2 - _TIME
+    end_at = as_of_at - _GAP_END_TO_AS_OF - _TIME
+    start_at = end_at - _GAP_START_TO_END - _TIME
+    as_of = times.to_text(as_of_ms).encode()
+    start = times.to_text(window.start_of(as_of_ms)).encode()
+    return b"".join(
+        (
+            body[:start_at],
+            start,
+            body[start_at + _TIME : end_at],
+            as_of,
+            body[end_at + _TIME : as_of_at],
+            as_of,
+            body[as_of_at + _TIME :],
+        )
+    )
