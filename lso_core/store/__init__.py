@@ -1,0 +1,35 @@
+"""The room that knows Redis: keys, scripts, connections and errors. Nobody outside it names a key or a command."""
+
+from lso_core.model.errors import ConfigurationError
+from lso_core.settings import Settings
+from lso_core.store.counters import TelemetryStore
+from lso_core.store.ingest import Ingest
+from lso_core.store.reads import Reads
+from lso_core.store.registry import Registry
+from lso_core.store.server import Server
+
+__all__ = ["Ingest", "Reads", "Registry", "Server", "Store", "TelemetryStore"]
+
+
+class Store:
+    """One process' view of what is stored, by room: registry, ingest, reads and telemetry."""
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self.server = server
+        self.registry = Registry(server, settings)
+        self.ingest = Ingest(server, settings)
+        self.reads = Reads(server, settings)
+        self.telemetry = TelemetryStore(server, self.reads)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Store":
+        """Connect to `settings.redis_url`. Raises ConfigurationError or StoreError."""
+        if not settings.redis_url:
+            raise ConfigurationError("LSO_REDIS_URL is not set; `lso up` starts an embedded server and sets it")
+        store = cls(await Server.open(settings.redis_url), settings)
+        await store.ingest.refresh()
+        return store
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.server.close()

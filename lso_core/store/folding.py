@@ -1,0 +1,368 @@
+"""The worker's side of the store: what is ready, the entries and states behind it, and the fenced commit.
+
+Everything here speaks of one partition at a time and carries the lease it acts under. Losing a race is an answer, not
+an error: somebody else holds the partition, or the system is gone, and the work is dropped.
+"""
+
+import enum
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from lso_core.model import snapshots
+from lso_core.model.snapshots import Summary, Verdict
+from lso_core.model.systems import System
+from lso_core.model.windows import partition_of
+from lso_core.settings import Settings
+from lso_core.store import keys
+from lso_core.store.ingest import DEAD_LETTERS
+from lso_core.store.registry import read_system, snapshot_args
+from lso_core.store.server import Call, Server, Value
+
+MARK_BYTES: Final = 4 << 20
+"""Folded entries are trimmed in pieces of about this many bytes…"""
+MARKS_AN_AGE: Final = 60
+"""…or of this part of the time that they are kept."""
+TRIM_STEPS: Final = 64
+SWEEP_COUNT: Final = 200
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to fold one partition."""
+
+    partition: int
+    owner: str
+    epoch: int
+
+
+class Outcome(enum.Enum):
+    """What became of a commit."""
+
+    DONE = b"ok"
+    GONE = b"gone"
+    """The system was deleted."""
+    FENCED = b"fenced"
+    """Somebody else holds the partition."""
+    MOVED = b"moved"
+    """The state is not as it was read."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a system's stream is folded: the cursor, and sums over everything up to it."""
+
+    cursor: str = ""
+    """Id of the last folded entry, "" before the first."""
+    token: bytes = b""
+    """Random, new with each commit."""
+    events: int = 0
+    entries: int = 0
+    bytes: int = 0
+    at_ms: int | None = None
+    """Arrival of the entry at the cursor."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A system as it is stored: its settings, position, and state in bytes."""
+
+    system: System
+    revision: int
+    position: Position
+    meta: bytes | None
+    slots: dict[bytes, bytes]
+    """Field to value."""
+    entry_bytes: int
+    """Mean size of the entries so far, to judge how many to read at once."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A stream entry as folding sees it."""
+
+    entry_id: str
+    at_ms: int | None
+    """None where the entry has no readable arrival."""
+    events: int
+    columns: bytes
+    size: int
+    """Bytes of columns and body, as the append script counted them."""
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Entries behind a cursor. `end_ms` is Redis' time before the read if it reached the stream's end, else None."""
+
+    entries: list[Entry]
+    end_ms: int | None
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Everything that one fold of one system writes."""
+
+    system: System
+    revision: int
+    before: Position
+    after: Position
+    meta: bytes
+    slots: dict[bytes, bytes]
+    """Fields that changed."""
+    dropped: list[bytes]
+    """Fields that go."""
+    due_ms: int | None
+    """When the window must roll; None once it is empty."""
+    summary: Summary
+    dead: list[tuple[str, str]]
+    """(entry id, reason) of entries that could not be read."""
+
+
+class Trimmed(msgspec.Struct, frozen=True):
+    """What a trim did to a partition."""
+
+    entries: int
+    bytes: int
+    more: bool
+
+
+class Peek(msgspec.Struct, frozen=True):
+    """Systems of one partition that want work."""
+
+    partition: int
+    ready: list[int]
+    """With unfolded entries, longest waiting first."""
+    due: list[int]
+    """Whose window must roll."""
+
+
+def new_token() -> bytes:
+    """A commit token: 64 random bits, so that a Redis that came back with an older tail is noticed."""
+    return secrets.token_bytes(8)
+
+
+class Folding:
+    """What a worker asks of Redis."""
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self._server = server
+        self._mark_ms = max(1_000, settings.hot_seconds * 1_000 // MARKS_AN_AGE)
+        self._hot_ms = settings.hot_seconds * 1_000
+
+    async def peek(self, partitions: Sequence[int], now_ms: int, most: int) -> list[Peek]:
+        """What wants work in `partitions` at about Redis' time `now_ms`; at most `most` systems of each kind."""
+        if not partitions:
+            return []
+        answers = await self._server.run(*(command for p in partitions for command in _peek(p, now_ms, most)))
+        return [
+            Peek(p, [int(one) for one in answers[2 * at]], [int(one) for one in answers[2 * at + 1]])
+            for at, p in enumerate(partitions)
+            if answers[2 * at] or answers[2 * at + 1]
+        ]
+
+    async def load(self, system_ids: Sequence[int]) -> dict[int, Stored]:
+        """The stored systems; those that are gone are missing."""
+        if not system_ids:
+            return {}
+        answers = await self._server.run(*(command for one in system_ids for command in _load(one)))
+        return {
+            one: _stored(answers[2 * at], answers[2 * at + 1])
+            for at, one in enumerate(system_ids)
+            if answers[2 * at][0] is not None
+        }
+
+    async def forget(self, system_ids: Sequence[int]) -> None:
+        """Take systems that are gone off the lists of work."""
+        commands = [("ZREM", of(partition_of(one)), one) for one in system_ids for of in (keys.ready, keys.due)]
+        if commands:
+            await self._server.run(*commands)
+
+    async def read(self, wanted: Sequence[tuple[int, str, int]]) -> dict[int, Read]:
+        """Entries of several systems: (system, cursor, most entries) each.
+
+        The time is taken before the reads: whatever arrived before it stands in a stream that was read to its end.
+        """
+        if not wanted:
+            return {}
+        (seconds, micros), *found = await self._server.run(
+            ("TIME",),
+            *(
+                ("XRANGE", keys.stream(system_id), f"({cursor}" if cursor else "-", "+", "COUNT", most)
+                for system_id, cursor, most in wanted
+            ),
+        )
+        now_ms = seconds * 1_000 + micros // 1_000
+        return {
+            system_id: Read([_entry(one) for one in entries], now_ms if len(entries) < most else None)
+            for (system_id, _, most), entries in zip(wanted, found, strict=True)
+        }
+
+    async def commit(self, lease: Lease, commits: Sequence[Commit]) -> list[tuple[Outcome, int]]:
+        """Commit each; its outcome and the system's revision by now (0 unless done)."""
+        if not commits:
+            return []
+        replies = await self._server.run(*(self._commit(lease, commit) for commit in commits))
+        return [(Outcome(reply[0]), int(reply[1]) if len(reply) > 1 else 0) for reply in replies]
+
+    def _commit(self, lease: Lease, commit: Commit) -> Call:
+        system_id, partition = commit.system.system_id, lease.partition
+        after = commit.after
+        where = (
+            keys.system(system_id),
+            keys.lease(partition),
+            keys.state(system_id),
+            keys.stream(system_id),
+            keys.ready(partition),
+            keys.due(partition),
+            keys.stats(partition),
+            keys.snapshot(system_id),
+            keys.details(system_id),
+            keys.fleet(partition),
+            keys.fleet_lines(partition),
+            keys.marks(system_id),
+            keys.hot(partition),
+            keys.dead_letters(system_id),
+            keys.parked(partition),
+        )
+        what: tuple[Any, ...] = (
+            system_id,
+            lease.owner,
+            lease.epoch,
+            commit.before.cursor,
+            commit.before.token,
+            after.cursor,
+            after.token,
+            commit.revision,
+            after.events,
+            after.entries,
+            after.bytes,
+            "" if after.at_ms is None else after.at_ms,
+            "" if commit.due_ms is None else commit.due_ms,
+            commit.meta,
+            *snapshot_args(commit.summary, commit.system.name),
+            keys.GROUP,
+            self._mark_ms,
+            MARK_BYTES,
+            DEAD_LETTERS,
+            len(commit.slots),
+            *(part for pair in commit.slots.items() for part in pair),
+            len(commit.dropped),
+            *commit.dropped,
+            *(part for pair in commit.dead for part in pair),
+        )
+        return Call("commit", where, what)
+
+    async def park(self, lease: Lease, system_id: int, verdict: Verdict, retry_ms: int) -> Outcome:
+        """Set a system aside for `retry_ms` with `verdict`; its figures stay as they were last computed."""
+        partition = lease.partition
+        snapshot, line = await self._server.run(
+            ("GET", keys.snapshot(system_id)), ("HGET", keys.fleet_lines(partition), system_id)
+        )
+        if snapshot is None or line is None:
+            return Outcome.GONE
+        where = (
+            keys.system(system_id),
+            keys.lease(partition),
+            keys.ready(partition),
+            keys.due(partition),
+            keys.parked(partition),
+            keys.snapshot(system_id),
+            keys.fleet(partition),
+            keys.fleet_lines(partition),
+        )
+        what = (
+            system_id,
+            lease.owner,
+            lease.epoch,
+            retry_ms,
+            snapshots.with_verdict(snapshot, verdict),
+            int(verdict.health),
+            keys.member(system_id),
+            snapshots.line_with_verdict(line[1:], verdict),
+        )
+        return Outcome((await self._server.one(Call("park", where, what)))[0])
+
+    async def unpark(self, lease: Lease) -> int:
+        """Let parked systems whose time has come try again; how many."""
+        p = lease.partition
+        where = (keys.lease(p), keys.ready(p), keys.due(p), keys.parked(p))
+        return int(await self._server.one(Call("unpark", where, (lease.owner, lease.epoch))))
+
+    async def trim(self, leases: Sequence[Lease], cap_bytes: int, *, pressed: bool) -> Trimmed:
+        """Trim folded entries that are too old or too many; all of them when Redis is `pressed` for memory."""
+        if not leases:
+            return Trimmed(0, 0, more=False)
+        keep_ms = 0 if pressed else self._hot_ms
+        replies = await self._server.run(*(_trim(lease, keep_ms, cap_bytes) for lease in leases))
+        return Trimmed(
+            sum(int(reply[0]) for reply in replies),
+            sum(int(reply[1]) for reply in replies),
+            any(reply[2] == b"1" for reply in replies),
+        )
+
+    async def sweep(self, partition: int) -> int:
+        """Look through all systems of a partition for forgotten work; how many were found."""
+        cursor, found = "0", 0
+        where = (keys.fleet_lines(partition), keys.ready(partition), keys.due(partition), keys.parked(partition))
+        prefixes = (keys.prefix(partition, keys.SYSTEM_PREFIX), keys.prefix(partition, keys.STATE_PREFIX))
+        while True:
+            reply = await self._server.one(Call("sweep", where, (cursor, SWEEP_COUNT, *prefixes)))
+            cursor, found = reply[0].decode(), found + int(reply[1])
+            if cursor == "0":
+                return found
+
+    async def arrived(self, partitions: Sequence[int]) -> int:
+        """How many events `partitions` were ever sent."""
+        if not partitions:
+            return 0
+        counts = await self._server.run(*(("HGET", keys.stats(p), "added") for p in partitions))
+        return sum(int(count or 0) for count in counts)
+
+
+def _peek(partition: int, now_ms: int, most: int) -> tuple[tuple[Any, ...], ...]:
+    return (
+        ("ZRANGE", keys.ready(partition), 0, most - 1),
+        ("ZRANGE", keys.due(partition), "-inf", now_ms, "BYSCORE", "LIMIT", 0, most),
+    )
+
+
+def _load(system_id: int) -> tuple[tuple[Any, ...], ...]:
+    return (("HMGET", keys.system(system_id), "record", "rev", "bytes", "entries"), ("HGETALL", keys.state(system_id)))
+
+
+def _stored(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
+    record, revision, size, entries = (part or b"0" for part in head)
+    at = fields.get(b"a")
+    position = Position(
+        fields.get(b"c", b"").decode(),
+        fields.get(b"t", b""),
+        int(fields.get(b"n", 0)),
+        int(fields.get(b"e", 0)),
+        int(fields.get(b"b", 0)),
+        None if at is None else int(at),
+    )
+    slots = {field: value for field, value in fields.items() if field.startswith(b"s")}
+    return Stored(
+        read_system(record),
+        int(revision),
+        position,
+        fields.get(b"m"),
+        slots,
+        int(size) // max(1, int(entries)),
+    )
+
+
+def _entry(found: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    entry_id, fields = found
+    columns, body = fields.get(b"c", b""), fields.get(b"b", b"")
+    at, events = fields.get(b"at", b""), fields.get(b"n", b"")
+    return Entry(
+        entry_id.decode(),
+        int(at) if at.isdigit() else None,
+        int(events) if events.isdigit() else 0,
+        columns,
+        len(columns) + len(body),
+    )
+
+
+def _trim(lease: Lease, keep_ms: int, cap_bytes: int) -> Call:
+    p = lease.partition
+    prefixes = [keys.prefix(p, of) for of in (keys.STREAM_PREFIX, keys.STATE_PREFIX, keys.MARKS_PREFIX)]
+    what: tuple[Value, ...] = (lease.owner, lease.epoch, *prefixes, keep_ms, cap_bytes, TRIM_STEPS)
+    return Call("trim", (keys.lease(p), keys.hot(p), keys.stats(p)), what)

@@ -1,0 +1,133 @@
+"""Every key in Redis. A grep for a key's name has one hit, here.
+
+The keys of a partition carry its hash tag, so that a cluster keeps them together and one script can touch them all.
+"""
+
+from typing import Final
+
+from lso_core.model.windows import partition_of
+
+GROUP: Final = "lso"
+"""The consumer group that shows a stream's lag to the outside world."""
+
+LAYOUT: Final = "lso:{reg}:layout"
+NAMES: Final = "lso:{reg}:names"
+RECORDS: Final = "lso:{reg}:records"
+IDS: Final = "lso:{reg}:ids"
+LAST_ID: Final = "lso:{reg}:last-id"
+PENDING: Final = "lso:{reg}:pending"
+WORKERS: Final = "lso:{reg}:workers"
+SAMPLES: Final = "lso:{reg}:samples"
+SEEN: Final = "lso:{reg}:seen"
+GONE: Final = "lso:{reg}:gone"
+
+
+def _of_partition(partition: int, name: str) -> str:
+    return f"lso:{{p{partition:02d}}}:{name}"
+
+
+def lease(partition: int) -> str:
+    """Hash: owner, until (ms), epoch."""
+    return _of_partition(partition, "lease")
+
+
+def watermark(partition: int) -> str:
+    """String: Redis' time (ms) up to which everything accepted is folded."""
+    return _of_partition(partition, "watermark")
+
+
+def ready(partition: int) -> str:
+    """Sorted set: systems with unfolded entries, by arrival (ms) of the first."""
+    return _of_partition(partition, "ready")
+
+
+def due(partition: int) -> str:
+    """Sorted set: systems whose window holds something, by when it must roll (ms)."""
+    return _of_partition(partition, "due")
+
+
+def parked(partition: int) -> str:
+    """Sorted set: systems that cannot be folded, by when they may try again (ms)."""
+    return _of_partition(partition, "parked")
+
+
+def hot(partition: int) -> str:
+    """Sorted set: systems with folded entries that are still readable, by age of the oldest (ms)."""
+    return _of_partition(partition, "hot")
+
+
+def stats(partition: int) -> str:
+    """Hash: added (events, ever), events, entries and bytes not yet folded, hot (bytes folded and readable)."""
+    return _of_partition(partition, "stats")
+
+
+def fleet(partition: int) -> str:
+    """Sorted set, all of score 0: rank of health and `member`, so that it reads worst first."""
+    return _of_partition(partition, "fleet")
+
+
+def fleet_lines(partition: int) -> str:
+    """Hash: system to rank of health and its line as JSON."""
+    return _of_partition(partition, "fleet-lines")
+
+
+def member(system_id: int) -> str:
+    """The system in the fleet's order."""
+    return f"{system_id:015d}"
+
+
+SYSTEM_PREFIX: Final = "system:"
+STREAM_PREFIX: Final = "stream:"
+STATE_PREFIX: Final = "state:"
+MARKS_PREFIX: Final = "marks:"
+
+
+def prefix(partition: int, of: str) -> str:
+    """What the keys of one kind in a partition start with, for scripts that meet systems on the way."""
+    return _of_partition(partition, of)
+
+
+def _of_system(system_id: int, name: str) -> str:
+    return _of_partition(partition_of(system_id), f"{name}{system_id}")
+
+
+def system(system_id: int) -> str:
+    """Hash: record (JSON), rev, added (events), entries, bytes, last (entry id), rate_at, rate_left."""
+    return _of_system(system_id, SYSTEM_PREFIX)
+
+
+def stream(system_id: int) -> str:
+    """Stream of entries: at (ms), n (events), c (columns), b (body)."""
+    return _of_system(system_id, STREAM_PREFIX)
+
+
+def state(system_id: int) -> str:
+    """Hash: c cursor, t token, n events folded, e entries, b bytes, a arrival at the cursor, m meta, s… slots,
+    k and K bytes and arrival at the last mark, x bytes trimmed.
+    """
+    return _of_system(system_id, STATE_PREFIX)
+
+
+def marks(system_id: int) -> str:
+    """List: `entry arrival bytes`, how many bytes were folded up to that entry."""
+    return _of_system(system_id, MARKS_PREFIX)
+
+
+def snapshot(system_id: int) -> str:
+    """String: `model.snapshots.encode`."""
+    return _of_system(system_id, "snapshot:")
+
+
+def details(system_id: int) -> str:
+    """String: `model.snapshots.encode_details`."""
+    return _of_system(system_id, "details:")
+
+
+def dead_letters(system_id: int) -> str:
+    """Stream, capped: what could not be counted, with the reason."""
+    return _of_system(system_id, "dead:")
+
+
+def idempotency(system_id: int) -> str:
+    """Prefix of the hashes, one a period, from key digest to body digest, events and entry."""
+    return _of_system(system_id, "keys:") + ":"

@@ -1,0 +1,76 @@
+#!lua
+-- Appends one batch as one entry: all checks first, then the entry, then what counts it.
+-- KEYS  1 system  2 stream  3 state  4 ready  5 parked  6 stats  7 prefix of the idempotency buckets  8 dead letters
+-- ARGV  1 system id  2 events  3 columns  4 body  5 latest ts (ms) or ""  6 allowed skew (ms)
+--       7 key digest or ""  8 body digest  9 bucket length (ms)  10 buckets to look back  11 most keys in a bucket
+--       12 most unfolded events of the system  13 most unfolded bytes over all  14 unfolded bytes elsewhere
+--       15 events a second or 0  16 consumer group  17 most dead letters  18… pairs of (reason, event) rejected
+-- Returns {"ok", id} | {"duplicate", id, events} | {"missing"} | {"reuse"} | {"ahead", arrival}
+--       | {"events", backlog} | {"bytes", backlog} | {"rate", wait ms} | {"keys", keys}
+local count = tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+local system = redis.call('HMGET', KEYS[1], 'added', 'bytes', 'rate_at', 'rate_left')
+if not system[1] then return {'missing'} end
+
+local bucket, bucket_ms = nil, tonumber(ARGV[9])
+if ARGV[7] ~= '' then
+  local current = math.floor(now / bucket_ms)
+  for back = 0, tonumber(ARGV[10]) do
+    local known = redis.call('HGET', KEYS[7] .. (current - back), ARGV[7])
+    if known then
+      if string.sub(known, 1, 16) ~= ARGV[8] then return {'reuse'} end
+      local events, id = string.match(string.sub(known, 17), '^(%d+) (.*)$')
+      return {'duplicate', id, tonumber(events)}
+    end
+  end
+  bucket = KEYS[7] .. current
+  local keys = redis.call('HLEN', bucket)
+  if keys >= tonumber(ARGV[11]) then return {'keys', keys} end
+end
+
+if ARGV[5] ~= '' and tonumber(ARGV[5]) > now + tonumber(ARGV[6]) then return {'ahead', now} end
+
+local folded = tonumber(redis.call('HGET', KEYS[3], 'n') or 0)
+local backlog = tonumber(system[1]) - folded
+if backlog + count > tonumber(ARGV[12]) then return {'events', backlog} end
+local size = #ARGV[3] + #ARGV[4]
+local bytes = tonumber(redis.call('HGET', KEYS[6], 'bytes') or 0) + tonumber(ARGV[14])
+if bytes + size > tonumber(ARGV[13]) then return {'bytes', bytes} end
+
+local rate = tonumber(ARGV[15])
+if rate > 0 then
+  -- A bucket of one second's worth. A batch larger than that passes when it is full and leaves a debt.
+  local left = tonumber(system[4] or rate)
+  left = math.min(rate, left + (now - tonumber(system[3] or now)) * rate / 1000)
+  local needed = math.min(count, rate)
+  if left < needed then return {'rate', math.ceil((needed - left) * 1000 / rate)} end
+  redis.call('HSET', KEYS[1], 'rate_at', now, 'rate_left', tostring(left - count))
+end
+
+local id = ''
+if count > 0 then
+  -- The group is made at 0 before the first entry, or its lag would not be known.
+  if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[16], '0', 'MKSTREAM') end
+  id = redis.call('XADD', KEYS[2], '*', 'at', now, 'n', count, 'c', ARGV[3], 'b', ARGV[4])
+  redis.call('HINCRBY', KEYS[1], 'added', count)
+  redis.call('HINCRBY', KEYS[1], 'entries', 1)
+  redis.call('HINCRBY', KEYS[1], 'bytes', size)
+  redis.call('HSET', KEYS[1], 'last', id)
+  redis.call('HINCRBY', KEYS[6], 'added', count)
+  redis.call('HINCRBY', KEYS[6], 'events', count)
+  redis.call('HINCRBY', KEYS[6], 'entries', 1)
+  redis.call('HINCRBY', KEYS[6], 'bytes', size)
+  if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1]) end
+end
+
+for at = 18, #ARGV, 2 do
+  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[17], '*', 'at', now, 'reason', ARGV[at], 'event', ARGV[at + 1])
+end
+
+if bucket then
+  redis.call('HSET', bucket, ARGV[7], ARGV[8] .. count .. ' ' .. id)
+  redis.call('PEXPIREAT', bucket, (math.floor(now / bucket_ms) + 1 + tonumber(ARGV[10])) * bucket_ms)
+end
+return {'ok', id}
