@@ -22,14 +22,27 @@ class Doc(msgspec.Struct, frozen=True):
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
+    """Kept out of logs."""
+    option: bool = True
+    """Whether a command line takes it; what stands there can be read by every user of the machine."""
 
 
 class FieldDoc(msgspec.Struct, frozen=True):
     """One row of the configuration table."""
 
-    variable: str
+    name: str
     default: Any
     doc: Doc
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def option(self) -> str:
+        """The command-line option."""
+        return "--" + self.name.replace("_", "-")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,24 +80,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **given: object) -> "Settings":
-        """Build from LSO_* variables; `given` (command-line options) wins where it is not None.
+        """Build from LSO_* variables; `given` (command-line options) wins where it is not None. Blank means not set.
 
-        Raises ConfigurationError that names the variable, its value and what it must be.
+        Raises ConfigurationError that names the variable or option, its value and what it must be.
         """
-        known = {PREFIX + name.upper(): name for name in cls.__struct_fields__}
-        values: dict[str, object] = {}
+        known = {field.variable: field for field in field_docs()}
+        values: dict[str, Any] = {}
         for variable, text in environ.items():
             if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES:
                 continue
             if variable not in known:
                 raise ConfigurationError(f"{variable} is not a setting of LSO; see `lso up --help` for those there are")
-            values[known[variable]] = text
-        values.update({name: value for name, value in given.items() if value is not None})
-        return cls(**{name: _read(name, value) for name, value in values.items()})  # type: ignore[arg-type]
+            if text.strip():
+                values[known[variable].name] = _read(known[variable], variable, text)
+        for field in known.values():
+            if given.get(field.name) is not None:
+                values[field.name] = _read(field, field.option, given[field.name])
+        return cls(**values)
+
+    def environ(self) -> dict[str, str]:
+        """The variables from which `from_env` builds this again: how a supervisor tells its children."""
+        values = {field.variable: getattr(self, field.name) for field in field_docs()}
+        return {name: str(int(value) if isinstance(value, bool) else value) for name, value in values.items()}
 
 
 # Read by the SDK, the command line or the supervisor's children, not part of a server's settings.
-_OTHER_VARIABLES = frozenset({"LSO_URL", "LSO_SYSTEM", "LSO_API_KEY", "LSO_SPOOL_DIR", "LSO_VENV", "LSO_PYTHON"})
+_OTHER_VARIABLES = frozenset(
+    {"LSO_URL", "LSO_SYSTEM", "LSO_API_KEY", "LSO_SPOOL_DIR", "LSO_VENV", "LSO_PYTHON", "LSO_WORKER_ID"}
+)
 
 _DOCS: dict[str, Doc] = {
     "host": Doc("address to listen on; any but loopback needs LSO_API_KEYS or --insecure"),
@@ -98,8 +121,9 @@ _DOCS: dict[str, Doc] = {
     "workers": Doc("worker processes; 0 means one below 4 cores, else two", 0, 256),
     "insecure": Doc("allow a bind beyond loopback without API keys"),
     "api_keys": Doc(
-        "comma-separated role:key pairs, role being read, write or admin; a key may be given as sha256:<hex>",
+        "comma-separated role:key pairs, role being read, write or admin; a key may be given as sha256:HEX",
         secret=True,
+        option=False,
     ),
     "rate_events": Doc("events a second that one system may send; 0 means no limit", 0, 1_000_000_000),
     "window_seconds": Doc("length of a new system's rolling window", 60, 3_600),
@@ -127,51 +151,45 @@ _DOCS: dict[str, Doc] = {
 }
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off", ""})
+_FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def field_docs() -> Iterator[FieldDoc]:
-    """Every setting in the order of the struct, with its variable, default and text."""
+    """Every setting in the order of the struct, with its default and text."""
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
-        yield FieldDoc(PREFIX + name.upper(), default, _DOCS[name])
+        yield FieldDoc(name, default, _DOCS[name])
 
 
-def _read(name: str, value: object) -> object:
-    """One value checked against its type and bounds; strings are converted."""
-    variable, wanted = PREFIX + name.upper(), get_type_hints(Settings)[name]
+def _read(field: FieldDoc, label: str, value: object) -> Any:
+    """One value checked against its type and bounds; strings are converted. `label` is what an error calls it."""
+    wanted = get_type_hints(Settings)[field.name]
     if wanted is bool:
-        return _read_bool(variable, value)
+        return _read_bool(label, value)
     try:
         read = msgspec.convert(value.strip() if isinstance(value, str) else value, wanted, strict=False)
     except msgspec.ValidationError:
-        raise ConfigurationError(f"{variable} must be {_wish(name, wanted)}, not {value!r}") from None
-    doc = _DOCS[name]
-    if isinstance(read, int) and not (_at_least(read, doc.minimum) and _at_most(read, doc.maximum)):
-        raise ConfigurationError(f"{variable} must be {_wish(name, wanted)}, not {read}")
+        raise ConfigurationError(f"{label} must be {_wish(field.doc, wanted)}, not {value!r}") from None
+    if isinstance(read, int) and not _within(read, field.doc):
+        raise ConfigurationError(f"{label} must be {_wish(field.doc, wanted)}, not {read}")
     return read
 
 
-def _read_bool(variable: str, value: object) -> bool:
+def _read_bool(label: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise ConfigurationError(f"{variable} must be 1 or 0, not {value!r}")
+    raise ConfigurationError(f"{label} must be 1 or 0, not {value!r}")
 
 
-def _wish(name: str, wanted: object) -> str:
+def _wish(doc: Doc, wanted: object) -> str:
     """What a value should have been, for the error."""
-    doc = _DOCS[name]
     if wanted is int:
         return f"a whole number from {doc.minimum:.0f} to {doc.maximum:.0f}"
     choices = getattr(wanted, "__args__", None)
     return "one of " + ", ".join(map(str, choices)) if choices else "text"
 
 
-def _at_least(value: float, bound: float | None) -> bool:
-    return bound is None or value >= bound
-
-
-def _at_most(value: float, bound: float | None) -> bool:
-    return bound is None or value <= bound
+def _within(value: float, doc: Doc) -> bool:
+    return (doc.minimum is None or value >= doc.minimum) and (doc.maximum is None or value <= doc.maximum)

@@ -172,7 +172,7 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
         raise CorruptEntryError("the checksum does not match")
     try:
         return count, base, widths, _read_names.decode(memoryview(data)[_PREFIX:at]), at
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptEntryError("the names cannot be read") from error
 
 

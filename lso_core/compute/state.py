@@ -14,15 +14,17 @@ import numpy as np
 from lso_core.compute import histogram
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import Int64
-from lso_core.compute.packing import UnknownWidthError, narrow, widen
+from lso_core.compute.packing import narrow, widen
 from lso_core.model.health import Health
 from lso_core.model.windows import SLOT_MS
 
 STATE_FORMAT: Final = 1
 NO_CELLS: Final = np.empty(0, np.int64)
 
-_SLOT: Final = struct.Struct("<BIIBB")
-"""format, CRC-32 of the rest, cells, bytes of a key, bytes of a count."""
+_SEAL: Final = struct.Struct("<BI")
+"""format, CRC-32 of all that follows."""
+_SLOT: Final = struct.Struct("<IBB")
+"""cells, bytes of a key, bytes of a count."""
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -147,7 +149,7 @@ def decode_meta(data: bytes) -> Meta:
     _check_format(data)
     try:
         return _read_meta.decode(memoryview(data)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptEntryError("the meta of a state cannot be read") from error
 
 
@@ -155,28 +157,30 @@ def encode_slot(slot: Slot) -> bytes:
     """Keys as differences to the one before (they ascend, so most fit a byte or two), counts and sums."""
     steps, counts = narrow(np.diff(slot.keys, prepend=0)), narrow(slot.counts)
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
-    rest = b"".join((steps.tobytes(), counts.tobytes(), sums))
-    return _SLOT.pack(STATE_FORMAT, zlib.crc32(rest), len(steps), steps.itemsize, counts.itemsize) + rest
+    head = _SLOT.pack(len(steps), steps.itemsize, counts.itemsize)
+    sealed = b"".join((head, steps.tobytes(), counts.tobytes(), sums))
+    return _SEAL.pack(STATE_FORMAT, zlib.crc32(sealed)) + sealed
 
 
 def decode_slot(data: bytes) -> Slot:
     """Raises CorruptEntryError or NewerFormatError."""
     _check_format(data)
+    if len(data) < _SEAL.size or zlib.crc32(memoryview(data)[_SEAL.size :]) != _SEAL.unpack_from(data)[1]:
+        raise CorruptEntryError("a slot's checksum does not match")
     try:
-        _, crc, cells, key_width, count_width = _SLOT.unpack_from(data)
-        if zlib.crc32(memoryview(data)[_SLOT.size :]) != crc:
-            raise CorruptEntryError("a slot's checksum does not match")
-        steps = widen(data, key_width, cells, _SLOT.size)
-        counts_at = _SLOT.size + cells * key_width
+        cells, key_width, count_width = _SLOT.unpack_from(data, _SEAL.size)
+        steps_at = _SEAL.size + _SLOT.size
+        steps = widen(data, key_width, cells, steps_at)
+        counts_at = steps_at + cells * key_width
         counts = widen(data, count_width, cells, counts_at)
         stages, event_types, late, skewed = _read_sums.decode(memoryview(data)[counts_at + cells * count_width :])
-    except (struct.error, UnknownWidthError, msgspec.MsgspecError) as error:
+    except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise CorruptEntryError("a slot cannot be read") from error
     return Slot(np.cumsum(steps), counts, stages, event_types, late, skewed)
 
 
 def _check_format(data: bytes) -> None:
-    if not data:
+    if not data or not data[0]:
         raise CorruptEntryError("an empty value in a state")
     if data[0] > STATE_FORMAT:
         raise NewerFormatError(f"state format {data[0]}; this release reads up to {STATE_FORMAT}")

@@ -15,7 +15,8 @@ from lso_core.model import times
 SMALL: Final = 16
 """Below this many the matrix costs more than it saves."""
 
-_SEPARATORS: Final = {4: b"-", 7: b"-", 10: b"T", 13: b":", 16: b":", 19: b".", 23: b"Z"}
+_SEPARATORS: Final = {4: b"-", 7: b"-", 10: b"T", 13: b":", 16: b":", 19: b".", 23: b"Z", 24: b"\n"}
+_LINE: Final = times.TEXT_LENGTH + 1
 _DIGITS: Final = [i for i in range(times.TEXT_LENGTH) if i not in _SEPARATORS]
 _MONTH_DAYS: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
@@ -23,17 +24,21 @@ _MONTH_DAYS: Final = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
 def parse(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """Milliseconds since the epoch of every text. Raises ValueError if any is not an RFC 3339 date-time."""
     if len(texts) >= SMALL:
-        fast = _parse_fixed("".join(texts), len(texts))
+        fast = _parse_fixed("\n".join(texts) + "\n", len(texts))
         if fast is not None:
             return fast
     return np.array([times.from_text(text) for text in texts], np.int64)
 
 
 def _parse_fixed(joined: str, count: int) -> npt.NDArray[np.int64] | None:
-    """All texts in the fixed form, or None where one is not (or is no date): the caller then asks the scalar truth."""
-    if len(joined) != count * times.TEXT_LENGTH or not joined.isascii():
+    """All texts, a line each, in the fixed form, or None where one is not (or is no date): the caller then asks the
+    scalar truth.
+
+    As many line ends as texts, all at their places: so no text is longer than its line and the next one shorter.
+    """
+    if len(joined) != count * _LINE or not joined.isascii():
         return None
-    matrix = np.frombuffer(joined.encode(), np.uint8).reshape(count, times.TEXT_LENGTH)
+    matrix = np.frombuffer(joined.encode(), np.uint8).reshape(count, _LINE)
     if any((matrix[:, at] != ord(mark)).any() for at, mark in _SEPARATORS.items()):
         return None
     digits = matrix[:, _DIGITS] - np.uint8(ord("0"))  # wraps around below "0", so one comparison finds both sides

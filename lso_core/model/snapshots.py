@@ -237,11 +237,13 @@ def _members(value: msgspec.Struct) -> bytes:
 
 
 def _with_times(body: bytes, head: int, window: Window, as_of_ms: int) -> bytes:
-    """The body of a drained system with its three times set to the present."""
+    """The body of a drained system with its three times set to the present, never back."""
     as_of_at = head - 2 - _TIME
+    as_of = times.to_text(as_of_ms).encode()
+    if as_of <= body[as_of_at : as_of_at + _TIME]:  # texts of fixed width sort as their times do
+        return body
     end_at = as_of_at - _GAP_END_TO_AS_OF - _TIME
     start_at = end_at - _GAP_START_TO_END - _TIME
-    as_of = times.to_text(as_of_ms).encode()
     start = times.to_text(window.start_of(as_of_ms)).encode()
     return b"".join(
         (

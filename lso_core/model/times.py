@@ -8,6 +8,8 @@ TEXT_LENGTH = 24
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MS = dt.timedelta(milliseconds=1)
+_EARLIEST_MS = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
+_LATEST_MS = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
@@ -27,7 +29,8 @@ def to_text_or_none(ms: int | None) -> str | None:
 def from_text(text: str) -> int:
     """Milliseconds since the epoch of an RFC 3339 date-time; digits past the millisecond are cut off.
 
-    Stricter than `datetime.fromisoformat`, which also reads dates alone and basic format. Raises ValueError.
+    Stricter than `datetime.fromisoformat`, which also reads dates alone and basic format. Raises ValueError, also for
+    a time whose offset carries it out of the years 1 to 9999: `to_text` could not write it again.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -37,7 +40,10 @@ def from_text(text: str) -> int:
     local = dt.datetime(  # raises ValueError for a day or an hour that is none
         int(year), int(month), int(day), int(hour), int(minute), int(second), micros, tzinfo=dt.UTC
     )
-    return (local - _EPOCH) // _MS - _offset_ms(sign, off_hours, off_minutes)
+    ms = (local - _EPOCH) // _MS - _offset_ms(sign, off_hours, off_minutes)
+    if not _EARLIEST_MS <= ms <= _LATEST_MS:
+        raise ValueError("a time outside of the years 1 to 9999 in UTC")
+    return ms
 
 
 def _offset_ms(sign: str | None, hours: str | None, minutes: str | None) -> int:

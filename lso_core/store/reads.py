@@ -102,7 +102,7 @@ class Reads:
         now_ms, workers = await live_workers(self._server)
         answers = await self._server.run(*(command for p in range(PARTITIONS) for command in _lag_of(p)))
         sums = [answers[at] for at in range(0, len(answers), 2)]
-        firsts = [first[0][1] for first in (answers[at] for at in range(1, len(answers), 2)) if first]
+        firsts = [first[1] for first in (answers[at] for at in range(1, len(answers), 2)) if first]  # member, score
         oldest_s = max((now_ms - float(first) for first in firsts), default=0.0) / 1_000
         entries, events = (sum(max(0, int(row[at] or 0)) for row in sums) for at in (0, 1))
         return Backlog(entries, events, max(0.0, round(oldest_s, 3))), workers

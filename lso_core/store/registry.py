@@ -5,6 +5,7 @@ first, makes the second, then publishes the first; deleting runs backwards; a ch
 Whatever is under way stands in `pending`, and `finish_pending` completes what a killed process left there.
 """
 
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -79,13 +80,16 @@ class Registry:
         )
         if reply[0] == b"taken":
             raise ConflictError(f"a system named {spec.name!r} exists already", int(reply[1]))
-        record = Record(b"", "C", int(reply[2]), 1, spec)
+        record = Record(b"", "C", int(reply[2]), int(reply[3]), spec)
         return await self._complete_creation(int(reply[1]), record)
 
     async def _complete_creation(self, system_id: int, record: Record) -> System:
         system = record.system(system_id)
-        await self._server.one(_install(system, record))
-        await self._server.one(Call("publish", (keys.RECORDS, keys.IDS, keys.PENDING), (system_id,)))
+        if not await self._server.one(_install(system, record)):
+            await self._server.one(_configure(system, record))  # a process that is gone installed what it was told
+        if not await self._server.one(Call("publish", (keys.RECORDS, keys.IDS, keys.PENDING), (system_id,))):
+            await self._server.one(_uninstall(system_id, self._settings))  # or its keys would stay for ever
+            raise NotFoundError(f"system {system_id} was deleted while it was being created")
         return system
 
     async def get(self, system_id: int) -> System:
@@ -144,14 +148,8 @@ class Registry:
         raise StoreError(f"system {system_id} is being changed by others; try again")
 
     async def _complete_change(self, system_id: int, record: Record) -> System:
-        system, partition = record.system(system_id), partition_of(system_id)
-        await self._server.one(
-            Call(
-                "configure",
-                (keys.system(system_id), keys.due(partition)),
-                (system_id, msgspec.json.encode(system), record.revision),
-            )
-        )
+        system = record.system(system_id)
+        await self._server.one(_configure(system, record))
         await self._server.one(Call("settle", (keys.RECORDS, keys.PENDING), (system_id, record.raw)))
         return system
 
@@ -186,7 +184,8 @@ class Registry:
             return
         record = Record.parse(raw)
         if record.status == "C":
-            await self._complete_creation(system_id, record)
+            with contextlib.suppress(NotFoundError):
+                await self._complete_creation(system_id, record)
         elif record.status == "D":
             await self._complete_deletion(system_id, record)
         else:
@@ -224,6 +223,11 @@ def _install(system: System, record: Record) -> Call:
     )
     what = (system_id, msgspec.json.encode(system), record.revision, *snapshot_args(summary, system.name))
     return Call("install", where, what)
+
+
+def _configure(system: System, record: Record) -> Call:
+    where = (keys.system(system.system_id), keys.due(partition_of(system.system_id)))
+    return Call("configure", where, (system.system_id, msgspec.json.encode(system), record.revision))
 
 
 def snapshot_args(summary: Summary, name: str) -> tuple[bytes | int | str, ...]:

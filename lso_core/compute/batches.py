@@ -1,0 +1,298 @@
+"""A request's body, decoded and validated into a `Batch`.
+
+Two readings of the same rules. `quick` lets msgspec decode and validate in one go and settles what types cannot say
+with a few operations over the whole body; it answers None where it cannot be sure. `careful` then looks at every event
+by itself, names what is wrong, and is the truth: a property test holds the two against each other.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from lso_core.compute import columns, scrutiny
+from lso_core.compute.outline import Outline, outline
+from lso_core.compute.scrutiny import EVENT_DEPTH, Problem
+from lso_core.model.batches import Batch, Reject
+from lso_core.model.errors import Finding, InputError
+from lso_core.model.events import LIFECYCLE, NAME_BYTES, PAYLOAD_BYTES, Event, LatencyMs, Name
+
+REJECTS: Final = 1_000
+"""Most bad events of a batch that `on_invalid=skip` sets aside; past it the batch is refused."""
+
+# Typing a payload's numbers as float makes the decoder refuse every number beyond one. Types cannot recurse and their
+# cost doubles with each level, so payloads that nest deeper than this are left to the careful reading.
+_Scalar = bool | float | str | None
+_Level5 = _Scalar | list[_Scalar] | dict[str, _Scalar]
+_Level4 = _Scalar | list[_Level5] | dict[str, _Level5]
+_Level3 = _Scalar | list[_Level4] | dict[str, _Level4]
+_Level2 = _Scalar | list[_Level3] | dict[str, _Level3]
+
+
+class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """`Event` with a payload of bounded nesting and of finite numbers."""
+
+    event_type: Name
+    status: Literal["ok", "error"]
+    latency_ms: LatencyMs | None = None
+    ts: str | None = None
+    run_id: Name | None = None
+    stage: Name | None = None
+    system_id: int | None = None
+    payload: dict[str, _Level2] | None = None
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[_QuickEvent]
+
+
+class _RawEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+class _PayloadOnly(msgspec.Struct):
+    payload: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _PayloadsOnly(msgspec.Struct):
+    events: list[_PayloadOnly]
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_line = msgspec.json.Decoder(_QuickEvent)
+_raw_envelope = msgspec.json.Decoder(_RawEnvelope)
+_payloads = msgspec.json.Decoder(_PayloadsOnly)
+_payload_line = msgspec.json.Decoder(_PayloadOnly)
+
+_WISH: Final = 'the body must be {"events": [...]}, or one event a line as application/x-ndjson'
+_ARRAY: Final = re.compile(rb'"events"\s*:\s*\[')
+_LINE: Final = re.compile(rb"[^ \t\r\n][^\n]*")
+_ENVELOPE_DEPTH: Final = EVENT_DEPTH + 2
+_MARK: Final = b'"event_type"'
+_STRIDE: Final = PAYLOAD_BYTES // 2
+
+
+class _Text(NamedTuple):
+    """One event as it came."""
+
+    start: int
+    """Where it stands in the body."""
+    json: bytes
+
+
+class Post(msgspec.Struct, frozen=True):
+    """What a caller sent."""
+
+    body: bytes
+    """Inflated."""
+    system_id: int
+    """The path's."""
+    most_events: int
+    ndjson: bool = False
+    keyed: bool = False
+    """True where the request has an idempotency key, so that its digest is wanted."""
+    latest_ms: int | None = None
+    """Where given, an event with a later `ts` is bad."""
+
+
+def quick(post: Post) -> Batch | None:
+    """The batch, or None where it is not certain that every event is good."""
+    try:
+        events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
+        if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
+            return None
+        cut = columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
+    except (ValueError, RecursionError):  # also of msgspec and of Unicode
+        return None
+    if not _is_complete(cut):
+        return None
+    return _batch(post, cut, columns.pack_body(post.body, ndjson=post.ndjson))
+
+
+def careful(post: Post, *, skip: bool = False) -> Batch:
+    """The batch, event by event. Raises InputError that names every bad event.
+
+    With `skip` bad events become `rejects` of the batch, and only a body that cannot be told into events, or with more
+    than REJECTS bad ones, is refused. Work is linear in the body; 16 MiB of anything take a few seconds at most.
+    """
+    texts = _lines(post) if post.ndjson else _events(post)
+    if not texts:
+        raise _refused("the batch has no events", "events")
+    events: list[Event] = []
+    good: list[bytes] = []
+    rejects: list[Reject] = []
+    findings: list[Finding] = []
+    for index, text in enumerate(texts):
+        read = scrutiny.read(text.json, post.system_id, post.latest_ms)
+        if isinstance(read, Event):
+            events.append(read)
+            good.append(text.json)
+            continue
+        found = [_finding(problem, index, text, post) for problem in read]
+        findings += found
+        rejects.append(Reject(text.json[:PAYLOAD_BYTES], found[0]))
+        if len(rejects) > REJECTS or (not skip and len(findings) >= InputError.MAX_FINDINGS):
+            break
+    if rejects and (not skip or len(rejects) > REJECTS):
+        raise _bad_events(rejects, findings, len(texts), skip=skip)
+    return _batch(post, columns.cut(events), _assemble(good), tuple(rejects))
+
+
+def _finding(problem: Problem, index: int, text: _Text, post: Post) -> Finding:
+    """What a caller reads of a problem: the field and, for what is no JSON, the place."""
+    place = ""
+    if problem.byte is not None and post.ndjson:
+        line = post.body.count(b"\n", 0, text.start) + 1
+        place = f" at byte {problem.byte} of line {line}"
+    elif problem.byte is not None:
+        place = f" at byte {text.start + problem.byte} of the body"
+    return Finding(index, problem.field, f"{problem.field or 'the event'} {problem.message}{place}")
+
+
+def _is_fine(post: Post, events: Sequence[_QuickEvent]) -> bool:
+    """True where it is certain that the events keep what types and columns do not say."""
+    body = post.body
+    if {event.system_id for event in events} - {None, post.system_id}:
+        return False
+    if post.ndjson and not 0 <= body.count(b"\n") - len(events) + 1 <= 1:
+        return False  # blank lines, or an event that is not one line
+    if (b"\\" in body or not body.isascii()) and not _names_fit(events):
+        return False
+    return len(body) <= PAYLOAD_BYTES or _payloads_are_small(body, len(events)) or _payloads_fit(post)
+
+
+def _names_fit(events: Sequence[_QuickEvent]) -> bool:
+    """True where no name has more bytes than NAME_BYTES; the decoder has counted characters."""
+    names = {name for event in events for name in (event.event_type, event.stage, event.run_id) if name is not None}
+    return all(len(name) * 4 <= NAME_BYTES or len(name.encode()) <= NAME_BYTES for name in names)
+
+
+def _payloads_are_small(body: bytes, count: int) -> bool:
+    """True only where no payload of a valid body with `count` events is over PAYLOAD_BYTES.
+
+    Every event has its mark; where there are no more marks than events and nothing is escaped, no payload holds one. A
+    payload over the cap spans a whole stride of half the cap, so if every stride has a mark none is over it.
+    """
+    if b"\\" in body or body.count(_MARK) != count:
+        return False
+    strides = range(0, len(body) - _STRIDE + 1, _STRIDE)
+    return all(body.find(_MARK, start, start + _STRIDE) >= 0 for start in strides)
+
+
+def _payloads_fit(post: Post) -> bool:
+    """True where no payload is over PAYLOAD_BYTES: the exact check, at half the price of decoding."""
+    lines = _payload_line.decode_lines(post.body) if post.ndjson else _payloads.decode(post.body).events
+    return all(len(line.payload) <= PAYLOAD_BYTES for line in lines)
+
+
+def _is_complete(cut: columns.Columns) -> bool:
+    """True where every event that must have a latency has one."""
+    if cut.has_latency.all():
+        return True
+    lifecycle = [at for at, name in enumerate(cut.event_types) if name in LIFECYCLE]
+    return set(cut.event_type[~cut.has_latency].tolist()) <= set(lifecycle)
+
+
+def _batch(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
+    digest = hashlib.blake2b(post.body, digest_size=16).digest() if post.keyed else b""
+    return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, digest, rejects)
+
+
+def _assemble(texts: list[bytes]) -> bytes:
+    """Good events as NDJSON; a line break inside valid JSON is only white space."""
+    return columns.pack_body(b"\n".join(text.replace(b"\n", b" ") for text in texts), ndjson=True)
+
+
+def _lines(post: Post) -> list[_Text]:
+    """The lines that are not blank."""
+    texts: list[_Text] = []
+    for line in _LINE.finditer(post.body):
+        texts.append(_Text(line.start(), line[0]))
+        if len(texts) > post.most_events:
+            raise _refused(f"the batch has more than {post.most_events} events, which is the cap", "events")
+    return texts
+
+
+def _events(post: Post) -> list[_Text]:
+    """The texts of the events, each as it came, whether or not it is valid by itself."""
+    body = post.body
+    scan = outline(body)
+    span = _array(body, scan)
+    if span is None or _strict_envelope(body[: span[0]] + body[span[1] :], post, scan):
+        # No array to be told, or a second one: as the decoder sees it.
+        return [_Text(0, bytes(raw)) for raw in _strict_envelope(body, post, scan)]
+    start, end = span
+    if not body[start:end].strip():
+        return []
+    commas = scan.commas(start, end, 2)
+    if len(commas) >= post.most_events:
+        raise _refused(f"the batch has {len(commas) + 1} events; the cap is {post.most_events}", "events")
+    edges = [start - 1, *commas.tolist(), end]
+    return [_Text(left + 1, body[left + 1 : right]) for left, right in itertools.pairwise(edges)]
+
+
+def _array(body: bytes, scan: Outline) -> tuple[int, int] | None:
+    """Where the inside of the events' array begins and ends; None where that cannot be told."""
+    for found in itertools.islice(_ARRAY.finditer(body), 100):
+        opening = found.end() - 1
+        if scan.outside[opening] and scan.depth[opening] == 2:
+            end = scan.end_of(opening)
+            return None if end is None or body[end] != ord("]") else (opening + 1, end)
+    return None
+
+
+def _strict_envelope(text: bytes, post: Post, scan: Outline) -> list[msgspec.Raw]:
+    """The events of an envelope, which is the body or what is left without its events.
+
+    Raises InputError where it is not one.
+    """
+    if len(text) == len(post.body) and scan.deepest > _ENVELOPE_DEPTH:
+        raise _refused(f"the body cannot be told into events and nests deeper than {_ENVELOPE_DEPTH} levels", "")
+    try:
+        return _raw_envelope.decode(text).events
+    except msgspec.ValidationError:
+        strangers = [name[:NAME_BYTES] for name in _top(text) if name != "events"]
+        also = "; it also has " + ", ".join(f'"{name}"' for name in strangers[:5]) if strangers else ""
+        raise _refused(_WISH + also, strangers[0] if strangers else "events") from None
+    except ValueError:
+        raise _malformed(post.body, scan) from None
+
+
+def _malformed(body: bytes, scan: Outline) -> InputError:
+    """The refusal of a body that is no JSON, with the place."""
+    if (at := scrutiny.unicode_position(body)) is not None:
+        return _refused(f"the body is not UTF-8 at byte {at}", "")
+    at = 0
+    if scan.deepest <= _ENVELOPE_DEPTH:
+        try:
+            _raw_envelope.decode(body)
+        except ValueError as error:
+            at = scrutiny.position_of(error, body)
+    return _refused(f"the body is malformed JSON at byte {at}", "")
+
+
+def _top(text: bytes) -> list[str]:
+    """The names in an envelope; none where it is no object."""
+    try:
+        return list(msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
+    except ValueError:
+        return []
+
+
+def _refused(message: str, field: str) -> InputError:
+    return InputError(message, (Finding(None, field, message),))
+
+
+def _bad_events(rejects: list[Reject], findings: list[Finding], count: int, *, skip: bool) -> InputError:
+    """The refusal of a whole batch for its bad events."""
+    first = rejects[0].finding
+    if skip:
+        detail = f"more than {REJECTS} of {count} events are wrong, which is the cap for on_invalid=skip"
+    elif len(findings) >= InputError.MAX_FINDINGS:
+        detail = f"at least {len(rejects)} of {count} events are wrong"
+    else:
+        detail = f"{len(rejects)} of {count} {'events are' if len(rejects) > 1 else 'events is'} wrong"
+    return InputError(f"{detail}; the first is event {first.index}: {first.message}", tuple(findings))

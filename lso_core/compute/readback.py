@@ -1,0 +1,216 @@
+"""Stored entries back as single events, newest first, those that are wanted."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lso_core.compute import columns
+from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
+from lso_core.model import times
+from lso_core.model.batches import Page, StoredEntry
+from lso_core.model.errors import Finding, InputError
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""A page inflates about this much at most (one entry at least); what is left comes with the next."""
+
+FIRST_ENTRIES: Final = 4
+"""How many entries to read first; then it is known how large they are."""
+MOST_ENTRIES: Final = 256
+
+_LAST_SEQUENCE: Final = (1 << 64) - 1
+"""Largest second half of a stream's entry id."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which events; None lets everything through."""
+
+    stage: str | None = None
+    event_type: str | None = None
+    status: Literal["ok", "error"] | None = None
+    run_id: str | None = None
+    from_ms: int | None = None
+    """Earliest event time, included. Event time is `ts`, or the arrival where there is none."""
+    to_ms: int | None = None
+    """Latest event time, not included."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a page begins: just before the event at `index` of an entry. As text it is the cursor."""
+
+    entry_id: str
+    index: int
+
+    @classmethod
+    def parse(cls, cursor: str) -> "Place":
+        """The place of a cursor. Raises InputError for one that is not ours."""
+        entry_id, _, index = cursor.rpartition(".")
+        parts = (*entry_id.split("-"), index)
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) <= 20 for part in parts):
+            raise _foreign_cursor()
+        if max(map(int, parts)) > _LAST_SEQUENCE:
+            raise _foreign_cursor()
+        return cls(entry_id, int(index))
+
+    def __str__(self) -> str:
+        return f"{self.entry_id}.{self.index}"
+
+    @property
+    def newest(self) -> str:
+        """The newest entry id that a page from here may read."""
+        if self.index:
+            return self.entry_id
+        ms, sequence = map(int, self.entry_id.split("-"))
+        return f"{ms}-{sequence - 1}" if sequence else f"{max(0, ms - 1)}-{_LAST_SEQUENCE}"
+
+
+class SeenEvent(msgspec.Struct, frozen=True, omit_defaults=False):
+    """One stored event, as the hot tier shows it."""
+
+    entry: str
+    """Id of the entry it came in."""
+    index: int
+    """Its place in the entry."""
+    at: str
+    """Arrival."""
+    system_id: int
+    ts: str | None
+    event_type: str
+    status: str
+    latency_ms: float | None
+    run_id: str | None
+    stage: str | None
+    payload: msgspec.Raw
+    """As it came; null where there was none."""
+
+
+class _Stored(msgspec.Struct):
+    event_type: str
+    status: str
+    latency_ms: float | None = None
+    run_id: str | None = None
+    stage: str | None = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Envelope(msgspec.Struct):
+    events: list[_Stored]
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_line = msgspec.json.Decoder(_Stored)
+
+
+class Reading:
+    """One page in the making: fed with entries of one system, newest first, until it is full."""
+
+    def __init__(self, system_id: int, wanted: Wanted, start: Place | None, limit: int) -> None:
+        self.items: list[SeenEvent] = []
+        self.next: Place | None = start
+        """Where the next entry, or the next page, goes on."""
+        self.full = False
+        self.read_bytes = 0
+        self.unreadable: list[str] = []
+        """Entries that are none: damaged, or of a newer release."""
+        self._system_id = system_id
+        self._wanted = wanted
+        self._limit = limit
+
+    def feed(self, entries: Sequence[StoredEntry]) -> None:
+        """Take events until the page is full."""
+        for entry in entries:
+            if self.full:
+                return
+            try:
+                self._take(entry)
+            except (CorruptEntryError, NewerFormatError):
+                self.unreadable.append(entry.entry_id)
+            self._pass(entry)
+
+    def more(self, fed: int) -> int:
+        """How many entries to read next after `fed` of them, so that the page does not get much over its bytes."""
+        average = max(1, self.read_bytes // max(1, fed))
+        return min(MOST_ENTRIES, max(1, (PAGE_BYTES - self.read_bytes) // average))
+
+    def page(self, *, ended: bool) -> Page[SeenEvent]:
+        """What was read; `ended` where the stream has nothing older."""
+        return Page(self.items, None if (ended and not self.full) or self.next is None else str(self.next))
+
+    def _take(self, entry: StoredEntry) -> None:
+        cut = columns.decode(entry.columns)
+        end = self.next.index if self.next is not None and self.next.entry_id == entry.entry_id else len(cut)
+        found = np.flatnonzero(_matches(cut, entry.at_ms, self._wanted)[:end])[::-1]
+        self.read_bytes += len(entry.columns) + len(entry.body)
+        if len(found):
+            self._read(entry, cut, found.tolist())
+
+    def _pass(self, entry: StoredEntry) -> None:
+        """Go on behind an entry, unless the page ended within it."""
+        if not self.full:
+            self.next = Place(entry.entry_id, 0)
+            self.full = self.read_bytes >= PAGE_BYTES
+
+    def _read(self, entry: StoredEntry, cut: Columns, found: list[int]) -> None:
+        """Inflate an entry's events and take those at `found`."""
+        body, ndjson = columns.unpack_body(entry.body)
+        self.read_bytes += len(body)
+        stored = _line.decode_lines(body) if ndjson else _envelope.decode(body).events
+        for index in found:
+            if self._wanted.run_id is not None and stored[index].run_id != self._wanted.run_id:
+                continue
+            self.items.append(_show(self._system_id, entry, index, cut, stored[index]))
+            if len(self.items) >= self._limit:
+                self.next, self.full = Place(entry.entry_id, index), True
+                return
+
+
+def _foreign_cursor() -> InputError:
+    message = "cursor is not one that this list gave"
+    return InputError(message, (Finding(None, "cursor", message),))
+
+
+def _show(system_id: int, entry: StoredEntry, index: int, cut: Columns, stored: _Stored) -> SeenEvent:
+    return SeenEvent(
+        entry=entry.entry_id,
+        index=index,
+        at=times.to_text(entry.at_ms),
+        system_id=system_id,
+        ts=times.to_text(int(cut.ts_ms[index])) if cut.has_ts[index] else None,
+        event_type=stored.event_type,
+        status=stored.status,
+        latency_ms=stored.latency_ms,
+        run_id=stored.run_id,
+        stage=stored.stage,
+        payload=stored.payload,
+    )
+
+
+def _matches(cut: Columns, at_ms: int, wanted: Wanted) -> Bools:
+    """Which events are wanted, as far as columns tell; `run_id` is not among them."""
+    mask = np.ones(len(cut), np.bool_)
+    for column, wish in _wishes(cut, wanted):
+        mask &= column == wish
+    event_ms = np.where(cut.has_ts, cut.ts_ms, at_ms)
+    if wanted.from_ms is not None:
+        mask &= event_ms >= wanted.from_ms
+    if wanted.to_ms is not None:
+        mask &= event_ms < wanted.to_ms
+    return mask
+
+
+def _wishes(cut: Columns, wanted: Wanted) -> Iterator[tuple[npt.NDArray[np.generic], int]]:
+    """Columns and the value that each must have; -1 where no event has it."""
+    if wanted.stage is not None:
+        yield cut.stage, _index(cut.stages, wanted.stage) + 1 or -1
+    if wanted.event_type is not None:
+        yield cut.event_type, _index(cut.event_types, wanted.event_type)
+    if wanted.status is not None:
+        yield cut.error, int(wanted.status == "error")
+
+
+def _index(names: tuple[str, ...], name: str) -> int:
+    return names.index(name) if name in names else -1

@@ -1,0 +1,308 @@
+"""The fold loop's story: tend the leases, look what is ready, load, read, fold, commit, keep house.
+
+`Folder` does one step at a time and says what it did; `worker.loops` calls the steps again and again.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.model.health import Health
+from lso_core.model.snapshots import Verdict
+from lso_core.model.windows import PARTITIONS, partition_of
+from lso_core.settings import Settings
+from lso_core.store import leases
+from lso_core.store.folding import Folding, Lease, Outcome, Peek, Trimmed, new_token
+from lso_core.store.leases import Worker
+from lso_core.store.server import Server
+from worker.cache import Cache, Known
+from worker.stepping import Step, know, step
+
+log = structlog.get_logger(__name__)
+
+STEP_SYSTEMS: Final = 400
+"""Most systems in one step."""
+STEP_BYTES: Final = 32 << 20
+"""About how many bytes of entries one step reads."""
+READ_BYTES: Final = 8 << 20
+"""About how many of them for one system."""
+READ_ENTRIES: Final = 2_000
+FIRST_READ_ENTRIES: Final = 16
+"""How many entries to read of a system whose entries' size is not known."""
+COMMIT_BYTES: Final = 8 << 20
+"""About how many bytes of commits travel in one round trip."""
+PARK_MS: Final = 5_000
+"""How long a system that cannot be folded waits for its next try."""
+PRESSED: Final = 0.8
+"""Share of maxmemory above which folded entries are trimmed whatever their age."""
+HOT_SHARE: Final = 0.4
+"""Share of maxmemory that folded entries may take."""
+RATE_OVER_S: Final = 30.0
+"""Arrival and fold rates are means that forget in about this time."""
+
+
+class FoldReport(msgspec.Struct, frozen=True):
+    """What one step did."""
+
+    systems: int = 0
+    entries: int = 0
+    events: int = 0
+    fenced: int = 0
+    """Commits refused because lease, cursor or token were no longer as read."""
+    parked: int = 0
+    dead: int = 0
+    seconds: float = 0.0
+
+
+class TendReport(msgspec.Struct, frozen=True):
+    """What one round of tending did."""
+
+    held: int
+    taken: int
+    released: int
+    lost: int
+    workers: int
+
+
+class Folder:
+    """Folds the partitions whose leases it holds."""
+
+    def __init__(self, server: Server, settings: Settings, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.server = server
+        self.store = Folding(server, settings)
+        self._settings = settings
+        self._leases: dict[int, Lease] = {}
+        self._cache = Cache()
+        self._ahead_ms = 0.0
+        self._fold_rate = 0.0
+        self._arrivals = _Rate()
+        self._hot_cap = settings.hot_bytes // PARTITIONS
+        self._pressed = False
+
+    # -- leases -------------------------------------------------------------------------------------------------
+
+    async def tend(self) -> TendReport:
+        """Say that this worker lives, renew its leases, take or give back what makes the shares even."""
+        report = Worker(self.worker_id, len(self._leases), self._fold_rate, self._arrivals.rate)
+        now_ms, workers = await leases.beat(self.server, report)
+        self._ahead_ms = now_ms - _monotonic_ms()
+        share = leases.fair_share(self.worker_id, [worker.worker_id for worker in workers])
+        surplus = set(sorted(self._leases)[share:])
+        self._forget(surplus)
+        released = await leases.release(self.server, self.worker_id, surplus)
+        mine = set(self._leases)
+        free = await leases.free(self.server, mine, now_ms) if len(mine) < share else []
+        held = await leases.tend(self.server, self.worker_id, mine, set(free[: share - len(mine)]))
+        lost = mine - {one.partition for one in held}
+        self._forget(lost)
+        for one in held:
+            if one.taken:
+                self._cache.drop_partition(one.partition)
+            self._leases[one.partition] = Lease(one.partition, self.worker_id, one.epoch)
+        return TendReport(len(self._leases), sum(one.taken for one in held), released, len(lost), len(workers))
+
+    async def leave(self) -> None:
+        """Give everything back, so that others fold on at once."""
+        self._forget(set(self._leases))
+        await leases.leave(self.server, self.worker_id)
+
+    def _forget(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._leases.pop(partition, None)
+            self._cache.drop_partition(partition)
+
+    # -- folding ------------------------------------------------------------------------------------------------
+
+    async def fold_once(self) -> FoldReport:
+        """Fold and roll what wants it, as much as fits one step."""
+        began = time.perf_counter()
+        peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
+        wanted = list(_in_turn(peeks, STEP_SYSTEMS))
+        if not wanted:
+            return FoldReport()
+        known, parked = await self._know(wanted)
+        steps, more_parked = await self._fold(known)
+        report = await self._commit(steps)
+        seconds = time.perf_counter() - began
+        self._measure(report.events, seconds)
+        return msgspec.structs.replace(report, parked=parked + more_parked, seconds=seconds)
+
+    async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
+        """The systems wanted, from the cache or the store; and how many had to be parked."""
+        missing = [one for one in wanted if self._cache.get(one) is None]
+        loaded = await self.store.load(missing)
+        await self.store.forget([one for one in missing if one not in loaded])
+        parked = 0
+        for system_id, stored in loaded.items():
+            try:
+                self._cache.put(know(stored))
+            except (CorruptEntryError, NewerFormatError) as error:
+                parked += await self._park(system_id, f"the stored state of this system cannot be read: {error}")
+        return [known for one in wanted if (known := self._cache.get(one)) is not None], parked
+
+    async def _fold(self, known: list[Known]) -> tuple[list[Step], int]:
+        """Read and fold each system; one that fails is parked, the others go on."""
+        chosen = list(_within_budget(known))
+        reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
+        steps, parked = [], 0
+        for one, _ in chosen:
+            system_id = one.system.system_id
+            try:
+                steps.append(step(one, reads[system_id], new_token()))
+            except NewerFormatError as error:
+                parked += await self._park(system_id, f"its entries were written by a newer release: {error}")
+            except Exception:  # one bad system must not stop the others of its partition
+                log.exception("fold.failed", system_id=system_id)
+                parked += await self._park(system_id, "LSO failed to fold its events; see the worker's log")
+            await asyncio.sleep(0)  # so that leases are renewed meanwhile
+        return steps, parked
+
+    async def _commit(self, steps: list[Step]) -> FoldReport:
+        report = FoldReport()
+        for partition, group in itertools.groupby(
+            sorted(steps, key=lambda one: partition_of(one.commit.system.system_id)),
+            key=lambda one: partition_of(one.commit.system.system_id),
+        ):
+            lease = self._leases.get(partition)
+            for chunk in _chunks(list(group)):
+                report = _plus(report, await self._commit_chunk(lease, chunk))
+        return report
+
+    async def _commit_chunk(self, lease: Lease | None, chunk: list[Step]) -> FoldReport:
+        """Commit some systems of one partition and remember those that went through."""
+        for one in chunk:  # until the answer is there nothing is known: it may have been lost on the way
+            self._cache.drop(one.commit.system.system_id)
+        if lease is None:
+            return FoldReport(fenced=len(chunk))
+        outcomes = await self.store.commit(lease, [one.commit for one in chunk])
+        report = FoldReport()
+        for one, (outcome, revision) in zip(chunk, outcomes, strict=True):
+            if outcome is Outcome.DONE:
+                self._remember(one, revision)
+                report = _plus(report, _report_of(one))
+            elif outcome is not Outcome.GONE:
+                report = _plus(report, FoldReport(fenced=1))
+                log.info("fold.refused", system_id=one.commit.system.system_id, outcome=outcome.name)
+        if any(outcome is Outcome.FENCED for outcome, _ in outcomes):
+            self._forget({lease.partition})
+        return report
+
+    def _remember(self, one: Step, revision: int) -> None:
+        """Keep the state at hand, unless the system was changed meanwhile or will want nothing for long."""
+        if revision == one.known.revision and one.known.state.slots:
+            self._cache.put(one.known)
+
+    async def _park(self, system_id: int, reason: str) -> int:
+        self._cache.drop(system_id)
+        lease = self._leases.get(partition_of(system_id))
+        if lease is None:
+            return 0
+        verdict = Verdict(Health.UNKNOWN, self.redis_now_ms(), reason)
+        await self.store.park(lease, system_id, verdict, PARK_MS)
+        log.error("fold.parked", system_id=system_id, reason=reason)
+        return 1
+
+    # -- housekeeping -------------------------------------------------------------------------------------------
+
+    async def keep_house(self) -> Trimmed:
+        """Trim the hot tier, let parked systems try again, look at Redis' memory and at the arrival rate."""
+        memory = await self.server.memory()
+        if memory.limit:
+            self._pressed = memory.used > PRESSED * memory.limit
+            self._hot_cap = min(self._settings.hot_bytes, int(HOT_SHARE * memory.limit)) // PARTITIONS
+        held = list(self._leases.values())
+        for lease in held:
+            await self.store.unpark(lease)
+        mine = sorted(self._leases)
+        self._arrivals.observe(frozenset(mine), await self.store.arrived(mine), time.monotonic())
+        trimmed = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
+        while trimmed.more:
+            trimmed = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
+        return trimmed
+
+    def redis_now_ms(self) -> int:
+        """Redis' time as last learnt, carried on by this machine's monotonic clock."""
+        return int(_monotonic_ms() + self._ahead_ms)
+
+    def _measure(self, events: int, seconds: float) -> None:
+        """Take one step's speed into the fold rate; small steps measure overhead, not folding."""
+        if events < 1_000:
+            return
+        weight = min(1.0, seconds / RATE_OVER_S * 10)
+        rate = events / seconds
+        self._fold_rate = rate if not self._fold_rate else self._fold_rate + weight * (rate - self._fold_rate)
+
+
+class _Rate:
+    """Events a second, from a counter looked at now and then."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._seen: tuple[frozenset[int], int, float] | None = None
+
+    def observe(self, partitions: frozenset[int], count: int, now_s: float) -> None:
+        """Take in the counter's value for `partitions`; other partitions than before start afresh."""
+        before, self._seen = self._seen, (partitions, count, now_s)
+        if before is None or before[0] != partitions or now_s <= before[2]:
+            return
+        seconds = now_s - before[2]
+        rate = max(0, count - before[1]) / seconds
+        self.rate += min(1.0, seconds / RATE_OVER_S * 3) * (rate - self.rate)
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1_000
+
+
+def _in_turn(peeks: list[Peek], most: int) -> Iterable[int]:
+    """Systems of all partitions by turns, those with entries first, each once."""
+    queues = [list(dict.fromkeys(peek.ready + peek.due)) for peek in peeks]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return itertools.islice((one for one in turns if one is not None), most)
+
+
+def _within_budget(known: list[Known]) -> Iterable[tuple[Known, int]]:
+    """Systems with how many entries to read of each, until the step's bytes are used up."""
+    left = STEP_BYTES
+    for one in known:
+        if left <= 0:
+            return
+        most = min(READ_ENTRIES, max(1, READ_BYTES // one.entry_bytes)) if one.entry_bytes else FIRST_READ_ENTRIES
+        yield one, most
+        left -= min(READ_BYTES, most * one.entry_bytes) if _is_busy(one) else 0
+
+
+def _is_busy(one: Known) -> bool:
+    """True where a read may well fill its share; a quiet system's reads hardly weigh."""
+    return one.entry_bytes > 1_024
+
+
+def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
+    """Steps in groups of about COMMIT_BYTES."""
+    chunk: list[Step] = []
+    size = 0
+    for one in steps:
+        chunk.append(one)
+        size += sum(map(len, one.commit.slots.values()))
+        if size > COMMIT_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _report_of(one: Step) -> FoldReport:
+    entries = one.commit.after.entries - one.commit.before.entries
+    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead))
+
+
+def _plus(one: FoldReport, other: FoldReport) -> FoldReport:
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return FoldReport(*(a + b for a, b in pairs))

@@ -1,0 +1,1 @@
+"""What is done now and then rather than all the time; plain coroutines, which the timetable names."""

@@ -1,0 +1,122 @@
+"""The loops that call the folder's steps, and what they do when Redis is away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from lso_core.model.errors import StoreError
+from lso_core.telemetry import Telemetry
+from worker.folding import Folder, FoldReport
+
+log = structlog.get_logger(__name__)
+
+TEND_S: Final = 0.5
+"""Leases last four of these."""
+HOUSE_S: Final = 1.0
+PACE_S: Final = 0.02
+"""A step that did something is followed by the next at the earliest after this: small commits cost as much as large."""
+IDLE_S: Final = 0.05
+AWAY_S: Final = 0.25
+"""How soon to try again when Redis is away."""
+STALLED_S: Final = 10.0
+"""A fold loop silent for longer is no sign of life, whatever the other loops say."""
+
+Step = Callable[[], Awaitable[float]]
+"""Does one thing and says how many seconds to wait before the next."""
+
+
+class Loops:
+    """Tend, fold and keep house, until told to stop. A loop that fails for another reason than Redis ends them all."""
+
+    def __init__(self, folder: Folder, telemetry: Telemetry) -> None:
+        self._folder = folder
+        self._telemetry = telemetry
+        self._stopping = asyncio.Event()
+        self._turned = time.monotonic()
+
+    async def run(self) -> None:
+        """Run until `stop`; then give the leases back. Raises what ended a loop."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._repeat("tend", self._tend))
+                group.create_task(self._repeat("fold", self._fold))
+                group.create_task(self._repeat("house", self._keep_house))
+        finally:
+            await self._leave()
+
+    def stop(self) -> None:
+        """End the loops after their current steps."""
+        self._stopping.set()
+
+    async def _repeat(self, name: str, step: Step) -> None:
+        away = False
+        while not self._stopping.is_set():
+            try:
+                pause = await step()
+                if away:
+                    log.info("redis.back", loop=name)
+                away = False
+            except StoreError as error:
+                if not away:
+                    log.warning("redis.away", loop=name, error=str(error))
+                away, pause = True, AWAY_S
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _tend(self) -> float:
+        if time.monotonic() - self._turned > STALLED_S:
+            log.error("fold.stalled", seconds=round(time.monotonic() - self._turned, 1))
+            return TEND_S  # no sign of life: leases run out and others take over
+        report = await self._folder.tend()
+        if report.taken or report.released or report.lost:
+            log.info(
+                "leases.changed",
+                held=report.held,
+                taken=report.taken,
+                released=report.released,
+                lost=report.lost,
+                workers=report.workers,
+            )
+        return TEND_S
+
+    async def _fold(self) -> float:
+        began = time.monotonic()
+        report = await self._folder.fold_once()
+        self._turned = time.monotonic()
+        self._count(report)
+        if not report.systems:
+            return IDLE_S
+        return max(0.0, PACE_S - (self._turned - began))
+
+    def _count(self, report: FoldReport) -> None:
+        telemetry = self._telemetry
+        telemetry.worker_turns.inc()
+        if not report.seconds:
+            return
+        telemetry.fold_seconds.observe(report.seconds)
+        telemetry.folded.inc(report.events)
+        telemetry.folded_entries.inc(report.entries)
+        telemetry.fenced.inc(report.fenced)
+        telemetry.dead_letters.inc(report.dead)
+
+    async def _keep_house(self) -> float:
+        await self._folder.keep_house()
+        return HOUSE_S
+
+    async def _leave(self) -> None:
+        try:
+            await self._folder.leave()
+        except StoreError as error:
+            log.warning("leases.not-released", error=str(error))

@@ -1,0 +1,132 @@
+"""The worker process: fold loops, with arq beside them for what is done now and then.
+
+`run` is what `lso worker` calls. It keeps arq going where arq itself gives up (it ends when Redis is away for two
+seconds), and folding goes on whatever becomes of arq. `arq worker.main.WorkerSettings` starts the same worker under
+arq's own command: there arq's start-up hook starts the fold loops.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from typing import Any, Final
+
+import structlog
+
+from lso_core.settings import Settings
+from lso_core.store import Store
+from lso_core.store.folding import Folding
+from lso_core.store.server import AWAY
+from lso_core.telemetry import Telemetry, configure_logging, publish_forever
+from worker.folding import Folder
+from worker.loops import Loops
+from worker.schedule import Rooms, arq_settings, make_worker
+
+log = structlog.get_logger(__name__)
+
+RESTART_S: Final = 0.5
+
+
+class Process:
+    """One worker process."""
+
+    def __init__(self, store: Store, settings: Settings, worker_id: str) -> None:
+        self._store = store
+        self._settings = settings
+        self._worker_id = worker_id
+        self._telemetry = Telemetry()
+        self._telemetry.mirror(self._telemetry.redis_round_trips, lambda: store.server.round_trips)
+        self.folder = Folder(store.server, settings, worker_id)
+        self.loops = Loops(self.folder, self._telemetry)
+
+    def rooms(self) -> Rooms:
+        """What arq's jobs work with."""
+        return Rooms(self.folder, self._store.registry, Folding(self._store.server, self._settings))
+
+    async def run_loops(self) -> None:
+        """Fold until told to stop. Raises what ended a loop."""
+        publishing = asyncio.create_task(
+            publish_forever(self._store.telemetry, self._telemetry, process=self._worker_id, role="worker")
+        )
+        try:
+            await self.loops.run()
+        finally:
+            publishing.cancel()
+
+    async def run_arq(self) -> None:
+        """Run arq until cancelled; start it again where it ends because Redis was away."""
+        while True:
+            queue_url = self._settings.queue_url or self._settings.redis_url
+            worker = make_worker({**arq_settings(queue_url), "ctx": {"rooms": self.rooms()}})
+            try:
+                await worker.async_run()
+            except AWAY as error:
+                log.warning("arq.restarts", error=str(error))
+            finally:
+                await worker.close()
+            await asyncio.sleep(RESTART_S)
+
+
+def new_worker_id() -> str:
+    """A worker's name, never used before."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def run(settings: Settings, worker_id: str = "") -> None:
+    """Work until SIGTERM or SIGINT. Raises ConfigurationError, StoreError, or what ended a loop."""
+    configure_logging(settings)
+    logging.getLogger("arq").setLevel(logging.WARNING)  # a line for each job would be two a minute, for ever
+    asyncio.run(_run(settings, worker_id or new_worker_id()))
+
+
+async def _run(settings: Settings, worker_id: str) -> None:
+    store = await Store.open(settings)
+    process = Process(store, settings, worker_id)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.loops.stop)
+    beside = asyncio.create_task(process.run_arq())
+    log.info("worker.starts", worker_id=worker_id)
+    try:
+        await process.run_loops()
+    finally:
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
+        await store.close()
+        log.info("worker.ends", worker_id=worker_id)
+
+
+def _under_arq() -> type:
+    """Settings for arq's own command: its hooks start and stop the fold loops."""
+    settings = Settings.from_env(os.environ)
+
+    async def start(ctx: dict[str, Any]) -> None:
+        configure_logging(settings)
+        store = ctx["store"] = await Store.open(settings)
+        process = ctx["process"] = Process(store, settings, new_worker_id())
+        ctx["rooms"] = process.rooms()
+        ctx["loops"] = asyncio.create_task(process.run_loops())
+        ctx["loops"].add_done_callback(_end_with)
+
+    async def stop(ctx: dict[str, Any]) -> None:
+        ctx["process"].loops.stop()
+        await asyncio.gather(ctx["loops"], return_exceptions=True)
+        await ctx["store"].close()
+
+    given = arq_settings(settings.queue_url or settings.redis_url)
+    return type("WorkerSettings", (), {**given, "handle_signals": True, "on_startup": start, "on_shutdown": stop})
+
+
+def _end_with(loops: "asyncio.Task[None]") -> None:
+    """End a process whose fold loops failed: a worker that does not fold must not look alive."""
+    if not loops.cancelled() and loops.exception() is not None:
+        log.error("worker.failed", exc_info=loops.exception())
+        signal.raise_signal(signal.SIGTERM)
+
+
+def __getattr__(name: str) -> Any:
+    """`WorkerSettings` reads the environment, so it is made when arq asks for it and not at import."""
+    if name == "WorkerSettings":
+        return _under_arq()
+    raise AttributeError(name)

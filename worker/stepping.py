@@ -1,0 +1,119 @@
+"""One system's step from what was read to what is committed. Pure: no clock, no store."""
+
+import msgspec
+
+from lso_core.compute import columns
+from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.state import (
+    Meta,
+    State,
+    decode_meta,
+    decode_slot,
+    encode_meta,
+    encode_slot,
+    from_slots,
+    slot_field,
+    slot_start,
+)
+from lso_core.compute.summarize import summarize
+from lso_core.model.windows import SLOT_MS
+from lso_core.store.folding import Commit, Entry, Position, Read, Stored
+from worker.cache import Known
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """The entries of a read that this release can fold, in order, and those that nobody can."""
+
+    taken: list[Entry]
+    arrivals: list[Arrival]
+    dead: list[tuple[str, str]]
+    newer: str | None
+    """Set where the read stops at an entry of a newer release, with what it said."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A fold that is ready to be committed, and what is known once it is."""
+
+    commit: Commit
+    known: Known
+    events: int
+
+
+def know(stored: Stored) -> Known:
+    """A stored system, decoded. Raises CorruptEntryError or NewerFormatError."""
+    meta = Meta() if stored.meta is None else decode_meta(stored.meta)
+    slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
+    return Known(stored.system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes)
+
+
+def decode(entries: list[Entry]) -> Decoded:
+    """Decode entries up to the first that a newer release wrote."""
+    taken: list[Entry] = []
+    arrivals: list[Arrival] = []
+    dead: list[tuple[str, str]] = []
+    for entry in entries:
+        try:
+            if entry.at_ms is None:
+                raise CorruptEntryError("the entry has no time of arrival")
+            arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns)))
+        except NewerFormatError as error:
+            return Decoded(taken, arrivals, dead, str(error))
+        except CorruptEntryError as error:
+            dead.append((entry.entry_id, str(error)))
+        taken.append(entry)
+    return Decoded(taken, arrivals, dead, None)
+
+
+def step(known: Known, read: Read, token: bytes) -> Step:
+    """Fold what was read and judge the window. Raises NewerFormatError where nothing of it can be read yet."""
+    decoded = decode(read.entries)
+    if decoded.newer is not None and not decoded.taken:
+        raise NewerFormatError(decoded.newer)
+    after = _advance(known.position, decoded.taken, token)
+    end_ms = None if decoded.newer is not None else read.end_ms
+    folded = fold(known.state, decoded.arrivals, known.system.window, _as_of(known.state, decoded, end_ms))
+    state, summary = summarize(folded.state, known.system)
+    due_ms = state.meta.as_of_ms + SLOT_MS if state.slots else None
+    commit = Commit(
+        system=known.system,
+        revision=known.revision,
+        before=known.position,
+        after=after,
+        meta=encode_meta(state.meta),
+        slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
+        dropped=[slot_field(start) for start in folded.dropped],
+        due_ms=due_ms,
+        summary=summary,
+        dead=decoded.dead,
+    )
+    events = after.events - known.position.events
+    return Step(commit, _known(known, state, after, decoded.taken), events)
+
+
+def _advance(before: Position, taken: list[Entry], token: bytes) -> Position:
+    """The position after `taken`."""
+    if not taken:
+        return msgspec.structs.replace(before, token=token)
+    arrivals = [entry.at_ms for entry in taken if entry.at_ms is not None]
+    return Position(
+        cursor=taken[-1].entry_id,
+        token=token,
+        events=before.events + sum(entry.events for entry in taken),
+        entries=before.entries + len(taken),
+        bytes=before.bytes + sum(entry.size for entry in taken),
+        # An entry without a readable arrival still has the time in its id.
+        at_ms=max(arrivals, default=int(taken[-1].entry_id.split("-", 1)[0])),
+    )
+
+
+def _as_of(state: State, decoded: Decoded, end_ms: int | None) -> int:
+    """The time that the window ends with, exclusive: hence one past the last arrival that is counted in it."""
+    last = max((arrival.at_ms + 1 for arrival in decoded.arrivals), default=state.meta.as_of_ms)
+    return max(state.meta.as_of_ms, last, end_ms or 0)
+
+
+def _known(known: Known, state: State, position: Position, taken: list[Entry]) -> Known:
+    sizes = [entry.size for entry in taken]
+    entry_bytes = sum(sizes) // len(sizes) if sizes else known.entry_bytes
+    return Known(known.system, known.revision, position, state, entry_bytes)
