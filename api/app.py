@@ -1,0 +1,101 @@
+"""The application: what `lso api` serves."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from litestar import Litestar
+
+from api import errors
+from api.auth import Guard
+from api.edge import Edge
+from api.limits.body import Budget
+from api.routes import autoscale, docs, events, fleet, health, probes, systems, telemetry
+from api.service import Service
+from lso_core.clock import SystemClock
+from lso_core.model.errors import StoreError
+from lso_core.settings import Settings
+from lso_core.store import Store
+from lso_core.telemetry import Telemetry, configure_logging, publish_forever
+
+log = structlog.get_logger(__name__)
+
+BODIES_IN_HAND: Final = 16
+"""As many bodies of the largest size may be in memory at once, or more that are smaller."""
+REFRESH_S: Final = 0.5
+
+ROUTES: Final = (
+    *systems.HANDLERS,
+    *events.HANDLERS,
+    *health.HANDLERS,
+    *fleet.HANDLERS,
+    *autoscale.HANDLERS,
+    *telemetry.HANDLERS,
+    *probes.HANDLERS,
+    *docs.HANDLERS,
+)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The application; its store is opened when it starts. Raises ConfigurationError for keys that are none."""
+    guard, own = Guard.parse(settings.api_keys), Telemetry()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with _running(settings, own) as service:
+            app.state.service = service
+            yield
+
+    configure_logging(settings)
+    app = Litestar(
+        list(ROUTES),
+        lifespan=[lifespan],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers={Exception: errors.handle},
+        debug=False,
+    )
+    app.asgi_handler = Edge(app.asgi_handler, guard, own)
+    return app
+
+
+@asynccontextmanager
+async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]:
+    """The parts of a process, with what goes on beside the requests."""
+    store = await Store.open(settings)
+    budget = Budget(BODIES_IN_HAND * settings.max_body_bytes)
+    process = f"{os.getpid()}-{secrets.token_hex(4)}"
+    own.mirror(own.redis_round_trips, lambda: store.server.round_trips)
+    beside = [
+        asyncio.create_task(publish_forever(store.telemetry, own, process=process, role="api")),
+        asyncio.create_task(_refresh_forever(store)),
+    ]
+    for task in beside:
+        task.add_done_callback(_report)
+    try:
+        yield Service(settings, store, own, SystemClock(), budget, asyncio.Semaphore(2), process)
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await store.close()
+
+
+async def _refresh_forever(store: Store) -> None:
+    """Keep the ingest's view of the backlog fresh. While Redis is away the last one stands."""
+    while True:
+        try:
+            await store.ingest.refresh()
+        except StoreError as error:
+            log.debug("backlog.not-refreshed", error=str(error))
+        await asyncio.sleep(REFRESH_S)
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """A task beside the requests that ends by itself is a fault worth reading about."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("beside.failed", exc_info=task.exception())

@@ -1,0 +1,1 @@
+"""What a caller may cost: bytes, time and memory."""

@@ -1,0 +1,570 @@
+"""The OpenAPI 3.1 document, from the structs that the handlers really use.
+
+Handlers take bodies and queries raw, for speed, so the framework has no signature to read: the table is written here,
+and a test holds it against the routes there are and against what they answer.
+"""
+
+from functools import cache
+from typing import Annotated, Any, Final
+
+import msgspec
+
+import lso_core
+from api import errors
+from api.errors import Problem
+from api.routes.events import Accepted, EventsQuery, HotQuery
+from api.routes.fleet import FleetQuery
+from api.routes.health import HealthQuery
+from api.routes.systems import SystemsQuery
+from lso_core.compute.readback import SeenEvent
+from lso_core.model.batches import Autoscale
+from lso_core.model.events import KEY_BYTES, Event
+from lso_core.model.snapshots import FleetLine, Latency, StageSummary
+from lso_core.model.systems import System, SystemPatch, SystemSpec
+from lso_core.model.windows import SLOT_MS
+
+Json = dict[str, Any]
+
+_TIME: Final = "2025-12-14T14:33:10.529Z"
+_REF: Final = "#/components/schemas/"
+
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time", "examples": [_TIME]})]
+State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["UNHEALTHY", "DEGRADED", "UNKNOWN", "OK"]})]
+
+
+class Health(msgspec.Struct):
+    """The rolling window of one system, and the verdict."""
+
+    system_id: int
+    window_seconds: int
+    window_start: Time
+    window_end: Time
+    as_of: Time
+    health: State
+    since: Time
+    reason: str
+    total: int
+    errors: int
+    error_rate: float | None
+    rps: float
+    p95_latency: float | None
+    last_event_at: Time | None
+    last_ok_at: Time | None
+
+
+class Metrics(Health):
+    """The same window in full. Latencies are milliseconds."""
+
+    latency_ms: Latency
+    stages: dict[str, StageSummary]
+    event_types: dict[str, int]
+    late: int
+    clock_skewed: int
+
+
+class Batch(msgspec.Struct):
+    """A batch of events: 1 to 10,000 (LSO_MAX_BATCH_EVENTS)."""
+
+    events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=10_000)]
+
+
+class SystemPage(msgspec.Struct):
+    """A page of systems."""
+
+    items: list[System]
+    next: str | None
+
+
+class EventPage(msgspec.Struct):
+    """A page of the hot tier. It may have fewer items than `limit`, even none, and still a `next`."""
+
+    items: list[SeenEvent]
+    next: str | None
+
+
+class FleetPage(msgspec.Struct):
+    """A page of the fleet."""
+
+    worst: State | None
+    counts: dict[str, int]
+    items: list[FleetLine]
+    next: str | None
+
+
+class Status(msgspec.Struct):
+    """A probe's answer."""
+
+    status: str
+
+
+_STRUCTS: Final = (
+    Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
+    FleetLine, FleetPage, Autoscale, Status,
+)  # fmt: skip
+
+_SYSTEM: Final = {
+    "system_id": 3,
+    "name": "weather-etl",
+    "description": "",
+    "tags": ["etl"],
+    "window_seconds": 300,
+    "thresholds": {
+        "error_rate": {"warn": 0.05, "crit": 0.2},
+        "p95_latency": {"warn": None, "crit": None},
+        "min_events": 5,
+    },
+    "created_at": _TIME,
+}
+_EVENT: Final = {
+    "ts": _TIME,
+    "run_id": "2f1c7a30",
+    "stage": "extract",
+    "event_type": "success",
+    "status": "ok",
+    "latency_ms": 12,
+    "payload": {"rows": 168},
+}
+_HEALTH: Final = {
+    "system_id": 3,
+    "window_seconds": 300,
+    "window_start": "2025-12-14T14:28:15.000Z",
+    "window_end": _TIME,
+    "as_of": _TIME,
+    "health": "UNHEALTHY",
+    "since": "2025-12-14T14:31:05.000Z",
+    "reason": "error rate 23.0 % (46 of 200) is above 20 %",
+    "total": 200,
+    "errors": 46,
+    "error_rate": 0.23,
+    "rps": 0.667,
+    "p95_latency": 84.3,
+    "last_event_at": _TIME,
+    "last_ok_at": _TIME,
+}
+_LATENCY: Final = {
+    "min": 1.0,
+    "mean": 14.2,
+    "p50": 11.0,
+    "p90": 60.1,
+    "p95": 84.3,
+    "p99": 97.0,
+    "p999": 99.1,
+    "max": 99.2,
+}
+_STAGE: Final = {"total": 200, "errors": 46, "error_rate": 0.23, "latency_ms": _LATENCY}
+_METRICS: Final = _HEALTH | {
+    "latency_ms": _LATENCY,
+    "stages": {"extract": _STAGE},
+    "event_types": {"success": 154, "failure": 46},
+    "late": 0,
+    "clock_skewed": 0,
+}
+_LINE: Final = {name: _HEALTH[name] for name in FleetLine.__struct_fields__ if name in _HEALTH} | {
+    "name": "weather-etl"
+}
+_FLEET: Final = {
+    "worst": "UNHEALTHY",
+    "counts": {"UNHEALTHY": 1, "DEGRADED": 0, "UNKNOWN": 2, "OK": 14},
+    "items": [_LINE],
+    "next": "1000000000007",
+}
+_AUTOSCALE: Final = {
+    "backlog": {"entries": 12, "events": 12000, "oldest_age_s": 0.21},
+    "workers": 1,
+    "desired_workers": 2,
+}
+_SEEN: Final = {"entry": "1765722790601-0", "index": 0, "at": "2025-12-14T14:33:10.601Z", "system_id": 3, **_EVENT}
+_ACCEPTED: Final = {"accepted": 1, "duplicate": False, "entries": ["1765722790601-0", "1765722790601-0"]}
+
+_SENTENCES: Final = {
+    400: "The request cannot be read: its Host header is none, or the connection ended within the body.",
+    401: "No API key, or one that is not known. Only where LSO_API_KEYS is set.",
+    403: "The key's role does not reach this far. Only where LSO_API_KEYS is set.",
+    404: "There is no such system.",
+    405: "The path does not take this method.",
+    408: "The body took longer than 60 s to arrive.",
+    409: "A system of this name exists; `system_id` says which.",
+    413: "The body, inflated, is over its cap. It is not read to the end, and the connection is closed.",
+    415: "A Content-Type, charset or Content-Encoding that is not read here.",
+    422: "The request is wrong; `errors` says where, each with a sentence.",
+    429: "More events a second than LSO_RATE_EVENTS allows the system. Nothing was stored.",
+    500: "LSO failed. Its log has the details under the answer's X-Request-Id.",
+    503: "Not able now: the store is away or full, or a cap on the backlog is reached. `Retry-After` says when to try again.",
+}
+_DETAILS: Final = {
+    401: "send an API key as Authorization: Bearer or X-API-Key",
+    403: "this needs a key of the role admin; the key is of write",
+    404: "there is no system 3",
+    409: "a system named 'weather-etl' exists already",
+    413: "the body has 67108864 bytes; the cap is 16777216 (LSO_MAX_BODY_BYTES), after inflating",
+    415: "text/csv is not read here; send application/json or application/x-ndjson",
+    422: '1 of 2 events is wrong; the first is event 1: status must be "ok" or "error"',
+    429: "system 3 sends more than 10000 events a second (LSO_RATE_EVENTS)",
+    503: "Redis cannot be reached: Connection refused",
+}  # fmt: skip
+_HEADERS_OF: Final = {
+    401: ("WWW-Authenticate", "How to authenticate"),
+    405: ("Allow", "The methods that the path takes"),
+    429: ("Retry-After", "Seconds"),
+    503: ("Retry-After", "Seconds"),
+}
+_ROWS: Final = {row.status: row for row in reversed([*errors.ROWS.values(), *errors.FOREIGN.values(), errors.INTERNAL])}
+
+
+def document_bytes() -> bytes:
+    """The document as JSON."""
+    return _document_bytes()
+
+
+@cache
+def _document_bytes() -> bytes:
+    return msgspec.json.encode(document())
+
+
+def document() -> Json:
+    """The document."""
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "LSO: Living Systems Observatory",
+            "version": lso_core.__version__,
+            "summary": "Is this system well, how do we know, and since when?",
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "responses": {_problem_name(status): _problem(status) for status in _SENTENCES},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+        "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+_ABOUT: Final = """Pipelines send small telemetry events; LSO answers whether each of them is well.
+
+All times are RFC 3339 in UTC with milliseconds. Errors are RFC 9457 `application/problem+json`. Lists are
+`{"items": [...], "next": cursor or null}`: follow `next` until it is null. Every answer has an `X-Request-Id`; a sane
+one in the request is taken over. Bodies may be sent plain, or with `Content-Encoding: gzip` or `deflate`.
+"""
+
+_TAGS: Final = {
+    "systems": "What is observed.",
+    "events": "What happened.",
+    "health": "How well it is.",
+    "service": "LSO itself.",
+}
+
+
+def _paths() -> dict[str, Json]:
+    return {
+        "/systems": {"get": _LIST_SYSTEMS, "post": _CREATE_SYSTEM},
+        "/systems/{system_id}": _of_system({"get": _GET_SYSTEM, "patch": _PATCH_SYSTEM, "delete": _DELETE_SYSTEM}),
+        "/systems/{system_id}/events": _of_system({"get": _LIST_EVENTS, "post": _POST_EVENTS}),
+        "/systems/{system_id}/health": _of_system({"get": _GET_HEALTH}),
+        "/systems/{system_id}/metrics": _of_system({"get": _GET_METRICS}),
+        "/health": {"get": _GET_FLEET},
+        "/autoscale": {"get": _GET_AUTOSCALE},
+        "/metrics": {"get": _GET_OWN_METRICS},
+        "/healthz": {"get": _GET_HEALTHZ},
+        "/readyz": {"get": _GET_READYZ},
+    }
+
+
+def _of_system(operations: dict[str, Json]) -> Json:
+    parameter = {
+        "name": "system_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 3,
+    }
+    return {"parameters": [parameter], **operations}
+
+
+def _operation(
+    name: str, tag: str, summary: str, answers: dict[str, Json], refusals: tuple[int, ...], **more: Any
+) -> Json:
+    """One operation; the refusals that any may give are added."""
+    problems = sorted({*refusals, 400, 500})
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        **more,
+        "responses": answers
+        | {str(status): {"$ref": f"#/components/responses/{_problem_name(status)}"} for status in problems},
+    }
+
+
+def _json(schema: str, example: Any, description: str, *, headers: Json | None = None) -> Json:
+    content = {"application/json": {"schema": {"$ref": _REF + schema}, "example": example}}
+    answer: Json = {"description": description, "content": content}
+    return answer | ({"headers": headers} if headers else {})
+
+
+def _body(schema: str, examples: Json, **more: Json) -> Json:
+    content: Json = {"application/json": {"schema": {"$ref": _REF + schema}, "examples": examples}, **more}
+    return {"required": True, "content": content}
+
+
+def _query(kind: type[msgspec.Struct], texts: dict[str, str]) -> list[Json]:
+    """The parameters of a query struct."""
+    schemas, _ = msgspec.json.schema_components([kind], ref_template=_REF + "{name}")
+    properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"] if "$ref" in schemas[0] else {}
+    return [
+        {"name": name, "in": "query", "required": False, "description": texts[name], "schema": _given(schema)}
+        for name, schema in properties.items()
+    ]
+
+
+def _given(schema: Json) -> Json:
+    """The schema of a parameter that is given: what is left out stands for null."""
+    schema = {key: value for key, value in schema.items() if key != "default" or value is not None}
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
+    return schema | (kinds[0] if kinds else {})
+
+
+_HINTS: Final[tuple[tuple[str, str, Json], ...]] = (
+    ("SystemSpec", "window_seconds", {"multipleOf": SLOT_MS // 1_000}),
+    ("SystemPatch", "window_seconds", {"multipleOf": SLOT_MS // 1_000}),
+    ("Level", "warn", {"exclusiveMinimum": 0}),
+    ("Level", "crit", {"exclusiveMinimum": 0}),
+    ("Thresholds", "min_events", {"minimum": 0, "maximum": 1_000_000}),
+    ("Event", "ts", {"format": "date-time"}),
+    ("System", "created_at", {"format": "date-time"}),
+    ("SeenEvent", "at", {"format": "date-time"}),
+    ("SeenEvent", "ts", {"format": "date-time"}),
+)
+"""What is checked in other ways than by the types."""
+
+
+def _schemas() -> Json:
+    _, components = msgspec.json.schema_components(_STRUCTS, ref_template=_REF + "{name}")
+    for schema, name, hints in _HINTS:
+        member = components[schema]["properties"][name]
+        for one in [member, *member.get("anyOf", [])]:
+            if one.get("type") != "null" and "anyOf" not in one:
+                one.update(hints)
+    return dict(components)
+
+
+def _problem_name(status: int) -> str:
+    return _ROWS[status].slug
+
+
+def _problem(status: int) -> Json:
+    """The documented answer for one status."""
+    row = _ROWS[status]
+    example: Json = {
+        "type": f"urn:lso:problem:{row.slug}",
+        "title": row.title,
+        "status": status,
+        "detail": _DETAILS.get(status, _SENTENCES[status]),
+    }
+    if status == 422:
+        example["errors"] = [{"index": 1, "field": "status", "message": 'status must be "ok" or "error"'}]
+    if status == 409:
+        example["system_id"] = 3
+    content = {errors.MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}, "example": example}}
+    answer: Json = {"description": _SENTENCES[status], "content": content}
+    if status in _HEADERS_OF:
+        name, text = _HEADERS_OF[status]
+        answer["headers"] = {name: {"description": text, "schema": {"type": "string"}}}
+    return answer
+
+
+_CURSOR_TEXT: Final = "`next` of the page before"
+_LIMIT_TEXT: Final = "Most items on the page"
+
+_LIST_SYSTEMS: Final = _operation(
+    "listSystems",
+    "systems",
+    "Systems, newest first",
+    {"200": _json("SystemPage", {"items": [_SYSTEM], "next": None}, "A page")},
+    (401, 422, 503),
+    parameters=_query(
+        SystemsQuery,
+        {"name": "Only the system of exactly this name", "cursor": _CURSOR_TEXT, "limit": _LIMIT_TEXT},
+    ),
+)
+_CREATE_SYSTEM: Final = _operation(
+    "createSystem",
+    "systems",
+    "Register a system",
+    {
+        "201": _json(
+            "System",
+            _SYSTEM,
+            "Registered",
+            headers={"Location": {"description": "Where the system is", "schema": {"type": "string"}}},
+        )
+    },
+    (401, 403, 408, 409, 413, 415, 422, 503),
+    description="Names are unique, ids are never used again. `window_seconds` is 60 to 3600, a multiple of 5. "
+    "Thresholds: `warn` below `crit`, both above 0.",
+    requestBody=_body(
+        "SystemSpec",
+        {
+            "least": {"value": {"name": "weather-etl"}},
+            "with thresholds": {
+                "value": {
+                    "name": "weather-etl-2",
+                    "tags": ["etl"],
+                    "thresholds": {
+                        "error_rate": {"warn": 0.01, "crit": 0.1},
+                        "p95_latency": {"warn": 500, "crit": 2000},
+                    },
+                }
+            },
+        },
+    ),
+)
+_GET_SYSTEM: Final = _operation(
+    "getSystem", "systems", "One system", {"200": _json("System", _SYSTEM, "The system")}, (401, 404, 503)
+)
+_PATCH_SYSTEM: Final = _operation(
+    "changeSystem",
+    "systems",
+    "Change a system",
+    {"200": _json("System", _SYSTEM, "The system after the change")},
+    (401, 403, 404, 408, 409, 413, 415, 422, 503),
+    description="What is absent stays; `thresholds` is replaced as a whole.",
+    requestBody=_body("SystemPatch", {"window": {"value": {"window_seconds": 600}}}),
+)
+_DELETE_SYSTEM: Final = _operation(
+    "deleteSystem",
+    "systems",
+    "Remove a system and everything kept of it",
+    {"204": {"description": "Removed"}},
+    (401, 403, 404, 503),
+)
+_POST_EVENTS: Final = _operation(
+    "sendEvents",
+    "events",
+    "Send a batch of events",
+    {"202": _json("Accepted", _ACCEPTED, "Stored. Counted once, whatever happens from here on")},
+    (401, 403, 404, 408, 413, 415, 422, 429, 503),
+    description="All or nothing, unless `on_invalid=skip`. A `ts` may run at most 60 s ahead of the server's clock. "
+    "`latency_ms` may be absent only where `event_type` is start, heartbeat, end or log. A retry with the same "
+    "Idempotency-Key and body is answered as the first was and counted once.",
+    parameters=[
+        *_query(
+            EventsQuery,
+            {"on_invalid": "`reject` a batch with bad events, or `skip` them: they are listed in the answer"},
+        ),
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Names this batch for 24 h (LSO_IDEMPOTENCY_SECONDS), within its system",
+            "schema": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES},
+        },
+    ],
+    requestBody=_body(
+        "Batch",
+        {"one": {"value": {"events": [_EVENT]}}},
+        **{
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One event a line"},
+                "example": msgspec.json.encode(_EVENT).decode() + "\n",
+            }
+        },
+    ),
+)
+_LIST_EVENTS: Final = _operation(
+    "listEvents",
+    "events",
+    "Events of the hot tier, newest arrival first",
+    {"200": _json("EventPage", {"items": [_SEEN], "next": "1765722790601-0.0"}, "A page")},
+    (401, 404, 422, 503),
+    description="Folded events stay for LSO_HOT_SECONDS, or until the tier is full. Within an entry (a batch) the last "
+    "event comes first. A page reads at most about 8 MiB, then gives `next`, found or not.",
+    parameters=_query(
+        HotQuery,
+        {
+            "stage": "Only this stage",
+            "event_type": "Only this event type",
+            "status": "Only this status",
+            "run_id": "Only this run",
+            "from": "Earliest event time (`ts`, or the arrival where there is none), RFC 3339, included",
+            "to": "Latest event time, RFC 3339, not included",
+            "cursor": _CURSOR_TEXT,
+            "limit": _LIMIT_TEXT,
+        },
+    ),
+)
+_UNHEALTHY_OR_NOT_ABLE: Final = {
+    "description": "With `strict`: the system is UNHEALTHY, and the answer is as for 200. Else: " + _SENTENCES[503],
+    "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "string"}}},
+    "content": {
+        "application/json": {"schema": {"$ref": _REF + "Health"}, "example": _HEALTH},
+        errors.MEDIA_TYPE: {"schema": {"$ref": _REF + "Problem"}},
+    },
+}
+_GET_HEALTH: Final = _operation(
+    "getHealth",
+    "health",
+    "How well a system is",
+    {"200": _json("Health", _HEALTH, "The snapshot"), "503": _UNHEALTHY_OR_NOT_ABLE},
+    (401, 404, 422),
+    parameters=_query(HealthQuery, {"strict": "Answer 503 where the system is UNHEALTHY"}),
+)
+_GET_METRICS: Final = _operation(
+    "getSystemMetrics",
+    "health",
+    "The window in full",
+    {"200": _json("Metrics", _METRICS, "The snapshot with percentiles, stages and event types")},
+    (401, 404, 503),
+)
+_GET_FLEET: Final = _operation(
+    "getFleet",
+    "health",
+    "All systems, worst first",
+    {"200": _json("FleetPage", _FLEET, "A page, and counts over the whole fleet")},
+    (401, 422, 503),
+    parameters=_query(FleetQuery, {"cursor": _CURSOR_TEXT, "limit": _LIMIT_TEXT}),
+)
+_GET_AUTOSCALE: Final = _operation(
+    "getAutoscale",
+    "service",
+    "The backlog, and how many workers there should be",
+    {"200": _json("Autoscale", _AUTOSCALE, "Numbers for an autoscaler")},
+    (401, 503),
+)
+_GET_OWN_METRICS: Final = _operation(
+    "getOwnMetrics",
+    "service",
+    "LSO's own metrics",
+    {
+        "200": {
+            "description": "Prometheus text: summed over all processes, and gauges of up to LSO_METRICS_SYSTEMS systems",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "lso_events_accepted_total 1200\n"}},
+        }
+    },
+    (401, 503),
+)
+_GET_HEALTHZ: Final = _operation(
+    "getHealthz",
+    "service",
+    "This process answers",
+    {"200": _json("Status", {"status": "ok"}, "Alive")},
+    (),
+    security=[],
+)
+_GET_READYZ: Final = _operation(
+    "getReadyz",
+    "service",
+    "LSO can take events and fold them",
+    {"200": _json("Status", {"status": "ready"}, "Ready")},
+    (503,),
+    security=[],
+)

@@ -1,0 +1,201 @@
+"""Events in, and the hot tier back out."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import structlog
+from litestar import Response, get, post
+
+from api.errors import row_of
+from api.limits.body import Cap, kind_of, read_body
+from api.reading import read_query, refused
+from api.routes.guarding import missing_first
+from api.service import Asked, Service, answer, service_of
+from lso_core.compute import batches
+from lso_core.compute.batches import Post
+from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
+from lso_core.model import times
+from lso_core.model.batches import Batch, Page, Receipt
+from lso_core.model.errors import Finding, FutureEventError, InputError, LsoError
+from lso_core.model.events import KEY_BYTES, Name
+from lso_core.model.systems import PAGE_MAX
+
+log = structlog.get_logger(__name__)
+
+NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+MEDIA_TYPES: Final = NDJSON | {"application/json"}
+INLINE_BYTES: Final = 1 << 20
+"""A body up to this is decoded on the event loop; a larger one would keep everybody else waiting."""
+
+
+class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to take a batch."""
+
+    on_invalid: Literal["reject", "skip"] = "reject"
+    """What to do about bad events: refuse the batch, or keep the good ones and set the bad ones aside."""
+
+
+class HotQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """Which events of the hot tier."""
+
+    stage: Name | None = None
+    event_type: Name | None = None
+    status: Literal["ok", "error"] | None = None
+    run_id: Name | None = None
+    from_: str | None = None
+    """Earliest event time (`ts`, or the arrival where there is none), RFC 3339, included."""
+    to: str | None = None
+    """Latest event time, not included."""
+    cursor: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    """`next` of the page before."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)] = 100
+
+
+class Accepted(msgspec.Struct, omit_defaults=True):
+    """What became of a batch."""
+
+    accepted: int
+    """How many events were stored; where `duplicate`, how many the first request stored."""
+    duplicate: bool
+    """True where this Idempotency-Key came before: nothing was stored again."""
+    entries: tuple[str, str] | None
+    """First and last entry id; null where every event was bad."""
+    rejected: int = 0
+    """With `on_invalid=skip`: how many events were set aside."""
+    errors: tuple[Finding, ...] = ()
+    """What was wrong with them, up to 100."""
+
+
+@post("/systems/{system_id:int}/events", status_code=202)
+async def post_events(request: Asked, system_id: int) -> Response[bytes]:
+    """Send a batch of events."""
+    service = service_of(request)
+    try:
+        batch, receipt = await _take(request, service, system_id)
+    except LsoError as error:
+        service.telemetry.refused.labels(row_of(error).slug).inc()
+        raise
+    _count(service, batch, receipt)
+    findings = tuple(reject.finding for reject in batch.rejects)
+    body = Accepted(
+        receipt.accepted, receipt.duplicate, receipt.entries, len(findings), findings[: InputError.MAX_FINDINGS]
+    )
+    return answer(body, 202)
+
+
+async def _take(request: Asked, service: Service, system_id: int) -> tuple[Batch, Receipt]:
+    """Read, decode and append."""
+    headers, held = request.scope["headers"], 0
+    try:
+        async with missing_first(service.store.registry, system_id):
+            skip = read_query(request, EventsQuery).on_invalid == "skip"
+            key = idempotency_key(headers)
+            kind = kind_of(headers, MEDIA_TYPES)
+            body = await read_body(kind, request.receive, _cap(service), service.budget)
+            held = len(body)
+            sent = Post(
+                body,
+                system_id,
+                service.settings.max_batch_events,
+                ndjson=kind.media_type in NDJSON,
+                keyed=key is not None,
+            )
+            batch = await _decode(service, sent, skip=skip)
+        try:
+            return batch, await service.store.ingest.append(system_id, batch, key)
+        except FutureEventError as error:
+            late = msgspec.structs.replace(sent, latest_ms=error.latest_allowed_ms)
+            batch = await _decode_carefully(service, late, skip=skip)
+            return batch, await service.store.ingest.append(system_id, batch, key)
+    finally:
+        service.budget.give_back(held)
+
+
+async def _decode(service: Service, sent: Post, *, skip: bool) -> Batch:
+    """The batch of a body. Raises InputError."""
+    if len(sent.body) <= INLINE_BYTES:
+        batch = batches.quick(sent)
+    else:
+        batch = await asyncio.to_thread(batches.quick, sent)
+    return batch or await _decode_carefully(service, sent, skip=skip)
+
+
+async def _decode_carefully(service: Service, sent: Post, *, skip: bool) -> Batch:
+    async with service.careful_turns:
+        return await asyncio.to_thread(batches.careful, sent, skip=skip)
+
+
+def _cap(service: Service) -> Cap:
+    return Cap(service.settings.max_body_bytes, "LSO_MAX_BODY_BYTES")
+
+
+def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The Idempotency-Key of a request. Raises InputError for one that is empty or too long."""
+    key = next((value for name, value in headers if name == b"idempotency-key"), None)
+    if key is not None and not 0 < len(key) <= KEY_BYTES:
+        raise refused(f"Idempotency-Key must have 1 to {KEY_BYTES} bytes, not {len(key)}", "Idempotency-Key")
+    return key
+
+
+def _count(service: Service, batch: Batch, receipt: Receipt) -> None:
+    telemetry = service.telemetry
+    if receipt.duplicate:
+        telemetry.duplicates.inc()
+        return
+    telemetry.accepted_batches.inc()
+    telemetry.accepted.inc(receipt.accepted)
+    if batch.rejects:
+        telemetry.rejected.inc(len(batch.rejects))
+
+
+@get("/systems/{system_id:int}/events")
+async def list_events(request: Asked, system_id: int) -> Response[bytes]:
+    """The hot tier: events as they came, newest arrival first."""
+    service = service_of(request)
+    async with missing_first(service.store.registry, system_id):
+        query = read_query(request, HotQuery)
+        start = None if query.cursor is None else Place.parse(query.cursor)
+        reading = Reading(system_id, _wanted(query), start, query.limit)
+    page = await _fill(service, system_id, reading)
+    if not page.items and query.cursor is None:
+        await service.store.registry.require(system_id)
+    return answer(page)
+
+
+async def _fill(service: Service, system_id: int, reading: Reading) -> Page[SeenEvent]:
+    """Feed a page with entries until it is full or there are no more. Decoding is done off the loop."""
+    count, fed, ended = FIRST_ENTRIES, 0, False
+    while not (ended or reading.full):
+        newest = None if reading.next is None else reading.next.newest
+        entries = await service.store.reads.entries(system_id, newest, count)
+        fed, ended = fed + len(entries), len(entries) < count
+        await asyncio.to_thread(reading.feed, entries)
+        count = reading.more(fed)
+    if reading.unreadable:
+        log.warning("hot.unreadable", system_id=system_id, entries=reading.unreadable[:10])
+    return reading.page(ended=ended)
+
+
+def _wanted(query: HotQuery) -> Wanted:
+    return Wanted(
+        query.stage,
+        query.event_type,
+        query.status,
+        query.run_id,
+        _time("from", query.from_),
+        _time("to", query.to),
+    )
+
+
+def _time(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return times.from_text(text)
+    except ValueError:
+        raise refused(f"{name} must be an RFC 3339 date-time such as 2025-12-14T14:33:10.529Z", name) from None
+
+
+HANDLERS: tuple[Any, ...] = (post_events, list_events)

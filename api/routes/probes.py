@@ -1,0 +1,26 @@
+"""Probes for whatever runs LSO."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from api.service import Asked, answer, service_of
+from lso_core.model.errors import UnavailableError
+
+
+@get("/healthz")
+async def get_healthz() -> Response[bytes]:
+    """This process answers."""
+    return answer({"status": "ok"})
+
+
+@get("/readyz")
+async def get_readyz(request: Asked) -> Response[bytes]:
+    """LSO can take events and fold them."""
+    problems = await service_of(request).store.reads.readiness()
+    if problems:
+        raise UnavailableError("; ".join(problems))
+    return answer({"status": "ready"})
+
+
+HANDLERS: tuple[Any, ...] = (get_healthz, get_readyz)

@@ -1,0 +1,86 @@
+"""LSO's own metrics for Prometheus: the sum over all processes, and gauges of the systems that want attention most."""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from litestar import Response, get
+
+from api.service import Asked, Service, service_of
+from lso_core.model import times
+from lso_core.model.batches import FleetPage
+from lso_core.model.errors import NotFoundError
+from lso_core.model.health import Health
+from lso_core.model.snapshots import FleetLine
+from lso_core.model.systems import PAGE_MAX
+from lso_core.telemetry import gauge_families, render, series
+
+EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_line = msgspec.json.Decoder(FleetLine)
+
+
+class _AsOf(msgspec.Struct):
+    as_of: str
+
+
+_as_of = msgspec.json.Decoder(_AsOf)
+
+
+@get("/metrics")
+async def get_own_metrics(request: Asked) -> Response[str]:
+    """Counters summed over all processes, living and gone; they never fall when one dies."""
+    service = service_of(request)
+    await service.store.telemetry.publish(service.process, "api", service.telemetry.samples())
+    counters, gauges = await service.store.telemetry.collect()
+    samples = {**counters, **gauges, **await _system_gauges(service)}
+    text = render([*service.telemetry.families(), *gauge_families()], samples)
+    return Response(text, media_type=EXPOSITION)
+
+
+async def _system_gauges(service: Service) -> dict[str, float]:
+    """Gauges of the fleet, and of up to `metrics_systems` systems, worst first."""
+    counts, lines = await _worst(service)
+    gauges = {series("lso_systems", health=name): float(count) for name, count in counts.items()}
+    ages = await asyncio.gather(*(_age_s(service, line.system_id) for line in lines))
+    for line, age_s in zip(lines, ages, strict=True):
+        gauges.update(_gauges_of(line, age_s))
+    gauges["lso_snapshot_age_seconds"] = max((age for age in ages if age is not None), default=0.0)
+    return gauges
+
+
+async def _worst(service: Service) -> tuple[dict[str, int], list[FleetLine]]:
+    wanted, cursor = service.settings.metrics_systems, None
+    lines: list[FleetLine] = []
+    while True:
+        page: FleetPage = await service.store.reads.fleet(cursor, min(PAGE_MAX, max(1, wanted - len(lines))))
+        lines += map(_line.decode, page.lines)
+        cursor = page.next
+        if cursor is None or len(lines) >= wanted:
+            return page.counts, lines[:wanted]
+
+
+async def _age_s(service: Service, system_id: int) -> float | None:
+    """How old the state is that the system's answer shows."""
+    try:
+        body = (await service.store.reads.health(system_id)).body
+    except NotFoundError:
+        return None
+    return max(0, service.clock.now_ms() - times.from_text(_as_of.decode(body).as_of)) / 1_000
+
+
+def _gauges_of(line: FleetLine, age_s: float | None) -> dict[str, float]:
+    values: dict[str, float | None] = {
+        "lso_system_health": Health[line.health],
+        "lso_system_events": line.total,
+        "lso_system_errors": line.errors,
+        "lso_system_error_ratio": line.error_rate,
+        "lso_system_events_per_second": line.rps,
+        "lso_system_p95_latency_seconds": None if line.p95_latency is None else line.p95_latency / 1_000,
+        "lso_system_snapshot_age_seconds": age_s,
+    }
+    labels = {"system_id": str(line.system_id), "name": line.name}
+    return {series(name, **labels): float(value) for name, value in values.items() if value is not None}
+
+
+HANDLERS: tuple[Any, ...] = (get_own_metrics,)
