@@ -8,7 +8,7 @@ RUN if [ "$(uname -m)" = aarch64 ]; then \
     fi
 RUN python -m venv /opt/lso
 COPY requirements.lock .
-RUN /opt/lso/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock \
+RUN /opt/lso/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \
     && /opt/lso/bin/pip uninstall --yes pip \
     && find /opt/lso -depth -type d \( -name tests -o -name test -o -name __pycache__ \) -exec rm -rf {} +
 
