@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 from api import methods
 from lso_core.model.errors import (
     BacklogFullError,
+    BadKeyError,
     ConflictError,
     Finding,
     ForbiddenError,
@@ -55,6 +56,7 @@ ROWS: Final[dict[type[LsoError], Row]] = {
     UnavailableError: Row(503, "unavailable", "Not able now"),
     BacklogFullError: Row(503, "backlog-full", "Folding has to catch up first"),
     StoreError: Row(503, "store-unavailable", "The store is not able now"),
+    BadKeyError: Row(503, "bad-key", "A key of this system holds something else than it should"),
 }
 
 FOREIGN: Final = {

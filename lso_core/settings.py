@@ -1,7 +1,7 @@
 """One frozen struct of everything that can be set, read from LSO_* variables at an entry point and passed on.
 
 `Settings.from_env` is the only place that looks at the environment. Every field that a user may set is named
-LSO_<FIELD>; `field_docs()` feeds `--help`, `.env.example` and the README's table, so that they cannot disagree.
+LSO_<FIELD>; `field_docs()` feeds `--help`, `.env.example` and the table in docs/operations.md, so that they cannot disagree.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,8 @@ from lso_core.model.errors import ConfigurationError
 
 PREFIX = "LSO_"
 MIB = 1024 * 1024
+ROLES = ("read", "write", "admin")
+"""What an API key may be for; each reaches as far as those before it."""
 
 
 class Doc(msgspec.Struct, frozen=True):
@@ -87,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         known = {field.variable: field for field in field_docs()}
         values: dict[str, Any] = {}
         for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES:
+            if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
                 continue
             if variable not in known:
                 raise ConfigurationError(f"{variable} is not a setting of LSO; see `lso up --help` for those there are")
@@ -96,7 +98,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for field in known.values():
             if given.get(field.name) is not None:
                 values[field.name] = _read(field, field.option, given[field.name])
-        return cls(**values)
+        settings = cls(**values)
+        key_pairs(settings.api_keys)
+        return settings
 
     def environ(self) -> dict[str, str]:
         """The variables from which `from_env` builds this again: how a supervisor tells its children."""
@@ -105,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Read by the SDK, the command line or the supervisor's children, not part of a server's settings.
-_OTHER_VARIABLES = frozenset(
+OTHER_VARIABLES = frozenset(
     {"LSO_URL", "LSO_SYSTEM", "LSO_API_KEY", "LSO_SPOOL_DIR", "LSO_VENV", "LSO_PYTHON", "LSO_WORKER_ID"}
 )
 
@@ -158,6 +162,17 @@ def field_docs() -> Iterator[FieldDoc]:
     """Every setting in the order of the struct, with its default and text."""
     for name, default in zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True):
         yield FieldDoc(name, default, _DOCS[name])
+
+
+def key_pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """What LSO_API_KEYS says: (role, key), none where it is blank. Raises ConfigurationError, which shows no key."""
+    pairs = [pair.strip().partition(":") for pair in text.split(",") if pair.strip()]
+    for number, (role, _, key) in enumerate(pairs, 1):
+        if role not in ROLES or not key:
+            raise ConfigurationError(
+                f"LSO_API_KEYS must be role:key pairs between commas, role being read, write or admin; pair {number} is not"
+            )
+    return tuple((role, key) for role, _, key in pairs)
 
 
 def _read(field: FieldDoc, label: str, value: object) -> Any:

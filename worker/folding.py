@@ -7,12 +7,13 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.model.errors import BadKeyError
 from lso_core.model.health import Health
 from lso_core.model.snapshots import Verdict
 from lso_core.model.windows import PARTITIONS, partition_of
@@ -45,6 +46,9 @@ HOT_SHARE: Final = 0.4
 """Share of maxmemory that folded entries may take."""
 RATE_OVER_S: Final = 30.0
 """Arrival and fold rates are means that forget in about this time."""
+
+
+Found = TypeVar("Found")
 
 
 class FoldReport(msgspec.Struct, frozen=True):
@@ -132,20 +136,22 @@ class Folder:
         report = await self._commit(steps)
         seconds = time.perf_counter() - began
         self._measure(report.events, seconds)
-        return msgspec.structs.replace(report, parked=parked + more_parked, seconds=seconds)
+        return msgspec.structs.replace(report, parked=report.parked + parked + more_parked, seconds=seconds)
 
     async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
         """The systems wanted, from the cache or the store; and how many had to be parked."""
-        missing = [one for one in wanted if self._cache.get(one) is None]
+        known = {one: cached for one in wanted if (cached := self._cache.get(one)) is not None}
+        missing = [one for one in wanted if one not in known]
         loaded = await self.store.load(missing)
         await self.store.forget([one for one in missing if one not in loaded])
         parked = 0
         for system_id, stored in loaded.items():
             try:
-                self._cache.put(know(stored))
-            except (CorruptEntryError, NewerFormatError) as error:
+                known[system_id] = know(_sound(stored))
+                self._cache.put(known[system_id])
+            except (CorruptEntryError, NewerFormatError, BadKeyError) as error:
                 parked += await self._park(system_id, f"the stored state of this system cannot be read: {error}")
-        return [known for one in wanted if (known := self._cache.get(one)) is not None], parked
+        return [known[one] for one in wanted if one in known], parked
 
     async def _fold(self, known: list[Known]) -> tuple[list[Step], int]:
         """Read and fold each system; one that fails is parked, the others go on."""
@@ -155,9 +161,11 @@ class Folder:
         for one, _ in chosen:
             system_id = one.system.system_id
             try:
-                steps.append(step(one, reads[system_id], new_token()))
+                steps.append(step(one, _sound(reads[system_id]), new_token()))
             except NewerFormatError as error:
                 parked += await self._park(system_id, f"its entries were written by a newer release: {error}")
+            except BadKeyError as error:
+                parked += await self._park(system_id, f"its stream cannot be read: {error}")
             except Exception:  # one bad system must not stop the others of its partition
                 log.exception("fold.failed", system_id=system_id)
                 parked += await self._park(system_id, "LSO failed to fold its events; see the worker's log")
@@ -187,6 +195,9 @@ class Folder:
             if outcome is Outcome.DONE:
                 self._remember(one, revision)
                 report = _plus(report, _report_of(one))
+            elif outcome is Outcome.BROKEN:
+                reason = "its state cannot be written: a key of it holds something else than it should"
+                report = _plus(report, FoldReport(parked=await self._park(one.commit.system.system_id, reason)))
             elif outcome is not Outcome.GONE:
                 report = _plus(report, FoldReport(fenced=1))
                 log.info("fold.refused", system_id=one.commit.system.system_id, outcome=outcome.name)
@@ -205,7 +216,9 @@ class Folder:
         if lease is None:
             return 0
         verdict = Verdict(Health.UNKNOWN, self.redis_now_ms(), reason)
-        await self.store.park(lease, system_id, verdict, PARK_MS)
+        outcome = await self.store.park(lease, system_id, verdict, PARK_MS)
+        if outcome is not Outcome.DONE:
+            return 0
         log.error("fold.parked", system_id=system_id, reason=reason)
         return 1
 
@@ -222,9 +235,10 @@ class Folder:
             await self.store.unpark(lease)
         mine = sorted(self._leases)
         self._arrivals.observe(frozenset(mine), await self.store.arrived(mine), time.monotonic())
-        trimmed = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
+        trimmed = Trimmed(0, 0, more=True)
         while trimmed.more:
-            trimmed = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
+            piece = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
+            trimmed = Trimmed(trimmed.entries + piece.entries, trimmed.bytes + piece.bytes, piece.more)
         return trimmed
 
     def redis_now_ms(self) -> int:
@@ -259,6 +273,13 @@ class _Rate:
 
 def _monotonic_ms() -> float:
     return time.monotonic() * 1_000
+
+
+def _sound(found: Found | BadKeyError) -> Found:
+    """What the store found; raises what it met instead."""
+    if isinstance(found, BadKeyError):
+        raise found
+    return found
 
 
 def _in_turn(peeks: list[Peek], most: int) -> Iterable[int]:

@@ -17,6 +17,7 @@ from lso_core.compute.state import (
     slot_start,
 )
 from lso_core.compute.summarize import summarize
+from lso_core.model import times
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
 from worker.cache import Known
@@ -42,9 +43,15 @@ class Step(msgspec.Struct, frozen=True):
 
 def know(stored: Stored) -> Known:
     """A stored system, decoded. Raises CorruptEntryError or NewerFormatError."""
-    meta = Meta() if stored.meta is None else decode_meta(stored.meta)
+    try:
+        system = stored.system
+    except msgspec.MsgspecError as error:
+        raise CorruptEntryError(f"its settings: {error}") from error
+    # Before the first fold a system is UNKNOWN since it was registered, and stays so until it is judged otherwise.
+    fresh = Meta(since_ms=times.from_text(system.created_at))
+    meta = fresh if stored.meta is None else decode_meta(stored.meta)
     slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
-    return Known(stored.system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes)
+    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes)
 
 
 def decode(entries: list[Entry]) -> Decoded:

@@ -16,6 +16,7 @@
     ├── UnavailableError          503  not able now; carries `retry_after_s`
     │   ├── BacklogFullError      503  a backlog cap is reached; names it
     │   └── StoreError            503  Redis is away, loading, full or answering nonsense
+    │       └── BadKeyError       503  a key of one system holds something else than it should
     └── ConfigurationError        (never over HTTP) a process cannot start like this: one sentence
         └── StoreUnfitError       an outside Redis that is too old, evicts, or belongs to another layout
 
@@ -113,6 +114,10 @@ class BacklogFullError(UnavailableError):
 
 class StoreError(UnavailableError):
     """Redis is away, loading, out of memory, or answered something that is not an answer."""
+
+
+class BadKeyError(StoreError):
+    """A key holds something else than LSO put there. Redis itself is well, and so are other systems."""
 
 
 class ConfigurationError(LsoError):

@@ -212,6 +212,14 @@ def line_with_verdict(line: bytes, verdict: Verdict) -> bytes:
     return msgspec.json.encode(changed)
 
 
+def continued(line: bytes, verdict: Verdict) -> Verdict:
+    """`verdict`, since when the fleet line says if that has the same health already."""
+    known = _fleet_line.decode(line)
+    if known.health != verdict.health.name:
+        return verdict
+    return msgspec.structs.replace(verdict, since_ms=times.from_text(known.since))
+
+
 def with_details(body: bytes, details: bytes) -> bytes:
     """A /metrics answer: a health answer and the stored details in one object."""
     return b"".join((body[:-1], b",", details, b"}"))

@@ -22,15 +22,17 @@ class TelemetryStore:
         self._server = server
         self._reads = reads
         self._base: dict[str, float] = {}
+        self._last: dict[str, float] = {}
         self._published = False
 
     async def publish(self, process: str, role: str, samples: dict[str, float]) -> None:
         """Publish this process' counters, absolute since its start. Called once a second."""
         counted = {name: value - self._base.get(name, 0.0) for name, value in samples.items()}
         reply = await self._call(f"{role}:{process}", counted)
-        self._published = True
-        if len(reply) == 1:  # it was silent so long that its counters went to the total: count on from there
-            self._base, self._published = samples, False
+        if len(reply) == 1:  # it was silent so long that what it published last went to the total: count on from there
+            self._base, self._published = self._last, False
+        else:
+            self._last, self._published = dict(samples), True
 
     async def collect(self) -> tuple[dict[str, float], dict[str, float]]:
         """Counters summed over all processes, living and gone; and gauges that are read now."""

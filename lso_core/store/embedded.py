@@ -192,7 +192,7 @@ class EmbeddedServer:
                 if time.monotonic() - said_at > _PROGRESS_S:
                     say(_progress(state))
                     said_at = time.monotonic()
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_POLL_S if state is None else 10 * _POLL_S)  # asking it takes from its loading
         finally:
             await client.aclose()
 

@@ -6,12 +6,14 @@ an error: somebody else holds the partition, or the system is gone, and the work
 
 import enum
 import secrets
+import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from lso_core.model import snapshots
+from lso_core.model.errors import BadKeyError
 from lso_core.model.snapshots import Summary, Verdict
 from lso_core.model.systems import System
 from lso_core.model.windows import partition_of
@@ -47,6 +49,8 @@ class Outcome(enum.Enum):
     """Somebody else holds the partition."""
     MOVED = b"moved"
     """The state is not as it was read."""
+    BROKEN = b"broken"
+    """A key of the system holds something else than it should."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -64,9 +68,9 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A system as it is stored: its settings, position, and state in bytes."""
+    """A system as it is stored: its settings, position, and state, all that may fail to decode still in bytes."""
 
-    system: System
+    record: bytes
     revision: int
     position: Position
     meta: bytes | None
@@ -74,6 +78,11 @@ class Stored(msgspec.Struct, frozen=True):
     """Field to value."""
     entry_bytes: int
     """Mean size of the entries so far, to judge how many to read at once."""
+
+    @property
+    def system(self) -> System:
+        """The settings, decoded. Raises msgspec.MsgspecError, as where a newer release wrote them."""
+        return read_system(self.record)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -156,16 +165,13 @@ class Folding:
             if answers[2 * at] or answers[2 * at + 1]
         ]
 
-    async def load(self, system_ids: Sequence[int]) -> dict[int, Stored]:
-        """The stored systems; those that are gone are missing."""
+    async def load(self, system_ids: Sequence[int]) -> dict[int, Stored | BadKeyError]:
+        """The stored systems; those that are gone are missing, and an error stands for one with a key gone bad."""
         if not system_ids:
             return {}
-        answers = await self._server.run(*(command for one in system_ids for command in _load(one)))
-        return {
-            one: _stored(answers[2 * at], answers[2 * at + 1])
-            for at, one in enumerate(system_ids)
-            if answers[2 * at][0] is not None
-        }
+        answers = await self._server.each(*(command for one in system_ids for command in _load(one)))
+        found = {one: _stored(*answers[2 * at : 2 * at + 2]) for at, one in enumerate(system_ids)}
+        return {one: stored for one, stored in found.items() if stored is not None}
 
     async def forget(self, system_ids: Sequence[int]) -> None:
         """Take systems that are gone off the lists of work."""
@@ -173,14 +179,14 @@ class Folding:
         if commands:
             await self._server.run(*commands)
 
-    async def read(self, wanted: Sequence[tuple[int, str, int]]) -> dict[int, Read]:
-        """Entries of several systems: (system, cursor, most entries) each.
+    async def read(self, wanted: Sequence[tuple[int, str, int]]) -> dict[int, Read | BadKeyError]:
+        """Entries of several systems: (system, cursor, most entries) each; an error for a stream that is none.
 
         The time is taken before the reads: whatever arrived before it stands in a stream that was read to its end.
         """
         if not wanted:
             return {}
-        (seconds, micros), *found = await self._server.run(
+        (seconds, micros), *found = await self._server.each(
             ("TIME",),
             *(
                 ("XRANGE", keys.stream(system_id), f"({cursor}" if cursor else "-", "+", "COUNT", most)
@@ -189,7 +195,9 @@ class Folding:
         )
         now_ms = seconds * 1_000 + micros // 1_000
         return {
-            system_id: Read([_entry(one) for one in entries], now_ms if len(entries) < most else None)
+            system_id: entries
+            if isinstance(entries, BadKeyError)
+            else Read([_entry(one) for one in entries], now_ms if len(entries) < most else None)
             for (system_id, _, most), entries in zip(wanted, found, strict=True)
         }
 
@@ -197,8 +205,13 @@ class Folding:
         """Commit each; its outcome and the system's revision by now (0 unless done)."""
         if not commits:
             return []
-        replies = await self._server.run(*(self._commit(lease, commit) for commit in commits))
-        return [(Outcome(reply[0]), int(reply[1]) if len(reply) > 1 else 0) for reply in replies]
+        replies = await self._server.each(*(self._commit(lease, commit) for commit in commits))
+        return [
+            (Outcome.BROKEN, 0)
+            if isinstance(reply, BadKeyError)
+            else (Outcome(reply[0]), int(reply[1]) if len(reply) > 1 else 0)
+            for reply in replies
+        ]
 
     def _commit(self, lease: Lease, commit: Commit) -> Call:
         system_id, partition = commit.system.system_id, lease.partition
@@ -249,13 +262,14 @@ class Folding:
         return Call("commit", where, what)
 
     async def park(self, lease: Lease, system_id: int, verdict: Verdict, retry_ms: int) -> Outcome:
-        """Set a system aside for `retry_ms` with `verdict`; its figures stay as they were last computed."""
+        """Set a system aside for `retry_ms` with `verdict`, since when its health was that; its figures stay as they were.
+
+        Where its snapshot is itself what cannot be read, it is only set aside.
+        """
         partition = lease.partition
-        snapshot, line = await self._server.run(
+        snapshot, line = await self._server.each(
             ("GET", keys.snapshot(system_id)), ("HGET", keys.fleet_lines(partition), system_id)
         )
-        if snapshot is None or line is None:
-            return Outcome.GONE
         where = (
             keys.system(system_id),
             keys.lease(partition),
@@ -266,16 +280,7 @@ class Folding:
             keys.fleet(partition),
             keys.fleet_lines(partition),
         )
-        what = (
-            system_id,
-            lease.owner,
-            lease.epoch,
-            retry_ms,
-            snapshots.with_verdict(snapshot, verdict),
-            int(verdict.health),
-            keys.member(system_id),
-            snapshots.line_with_verdict(line[1:], verdict),
-        )
+        what = (system_id, lease.owner, lease.epoch, retry_ms, *_judged(system_id, snapshot, line, verdict))
         return Outcome((await self._server.one(Call("park", where, what)))[0])
 
     async def unpark(self, lease: Lease) -> int:
@@ -322,11 +327,34 @@ def _peek(partition: int, now_ms: int, most: int) -> tuple[tuple[Any, ...], ...]
     )
 
 
+def _judged(system_id: int, snapshot: Any, line: Any, verdict: Verdict) -> tuple[Value, ...]:
+    """Snapshot, fleet rank, member and line with `verdict` in them; nothing where they cannot be read."""
+    try:
+        verdict = snapshots.continued(line[1:], verdict)
+        judged = snapshots.with_verdict(snapshot, verdict), snapshots.line_with_verdict(line[1:], verdict)
+    except (TypeError, ValueError, struct.error):
+        return ()
+    return judged[0], int(verdict.health), keys.member(system_id), judged[1]
+
+
 def _load(system_id: int) -> tuple[tuple[Any, ...], ...]:
     return (("HMGET", keys.system(system_id), "record", "rev", "bytes", "entries"), ("HGETALL", keys.state(system_id)))
 
 
-def _stored(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
+def _stored(head: Any, fields: Any) -> Stored | BadKeyError | None:
+    """One system from its two answers; None where it is gone."""
+    for answer in (head, fields):
+        if isinstance(answer, BadKeyError):
+            return answer
+    if head[0] is None:
+        return None
+    try:
+        return _parsed(head, fields)
+    except ValueError as error:  # also of Unicode
+        return BadKeyError(f"a field of its state cannot be read: {error}")
+
+
+def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
     record, revision, size, entries = (part or b"0" for part in head)
     at = fields.get(b"a")
     position = Position(
@@ -339,7 +367,7 @@ def _stored(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
     )
     slots = {field: value for field, value in fields.items() if field.startswith(b"s")}
     return Stored(
-        read_system(record),
+        record,
         int(revision),
         position,
         fields.get(b"m"),

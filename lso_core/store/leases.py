@@ -77,7 +77,13 @@ async def tend(server: Server, owner: str, renew: set[int], take: set[int]) -> l
 
 
 def _tend(owner: str, partition: int, *, take: bool) -> Call:
-    where = (keys.lease(partition), keys.ready(partition), keys.watermark(partition), keys.stats(partition))
+    where = (
+        keys.lease(partition),
+        keys.ready(partition),
+        keys.watermark(partition),
+        keys.stats(partition),
+        keys.parked(partition),
+    )
     systems, states = keys.prefix(partition, keys.SYSTEM_PREFIX), keys.prefix(partition, keys.STATE_PREFIX)
     return Call("tend", where, (owner, LEASE_MS, int(take), systems, states))
 

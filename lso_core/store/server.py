@@ -14,7 +14,7 @@ import msgspec
 import redis.asyncio
 import redis.exceptions
 
-from lso_core.model.errors import ConfigurationError, StoreError, StoreUnfitError
+from lso_core.model.errors import BadKeyError, ConfigurationError, StoreError, StoreUnfitError
 from lso_core.model.windows import PARTITIONS, SLOT_MS
 from lso_core.store import keys
 
@@ -27,6 +27,9 @@ LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms"
 
 AWAY: Final = (redis.exceptions.RedisError, OSError)
 """What libraries that share our pool raise when Redis is away."""
+
+_BAD_KEY: Final = ("WRONGTYPE", "ERR user_script")
+"""What Redis says when a command or a script met something in a key that it cannot work with."""
 
 Value = str | bytes | int | float
 Command = tuple[Value, ...]
@@ -119,6 +122,14 @@ class Server:
 
     async def run(self, *calls: Command | Call) -> list[Any]:
         """Send all calls in one round trip; their answers in order. Raises StoreError if any fails."""
+        answers = await self.each(*calls)
+        for answer in answers:
+            if isinstance(answer, BadKeyError):
+                raise answer
+        return answers
+
+    async def each(self, *calls: Command | Call) -> list[Any]:
+        """As `run`, with a BadKeyError in place of the answer of a call that met one, so that the others stand."""
         self.round_trips += 1
         answers = await self._send(calls)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
@@ -127,9 +138,12 @@ class Server:
             again = await self._send([calls[at] for at in unknown])
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
-        for answer in answers:
+        for at, answer in enumerate(answers):
             if isinstance(answer, Exception):
-                raise translate(answer) from answer
+                error = translate(answer)
+                if not isinstance(error, BadKeyError):
+                    raise error from answer
+                answers[at] = error
         return answers
 
     async def one(self, call: Command | Call) -> Any:
@@ -167,7 +181,7 @@ class Server:
             (seconds, micros), values = await self.run(
                 ("TIME",), ("MGET", *(key for where, _ in reading for key in where))
             )
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for it
             for _, future in reading:
                 if not future.done():
                     future.set_exception(error)
@@ -198,15 +212,17 @@ class Server:
         self.round_trips += 1
         try:
             answers = await self._send([call for call, _ in waiting])
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for it
             answers = [error] * len(waiting)
         for (call, future), answer in zip(waiting, answers, strict=True):
             if future.done():
                 continue  # its caller went away
             if isinstance(answer, redis.exceptions.NoScriptError):
                 await self._answer_alone(call, future)
-            elif isinstance(answer, Exception):
+            elif isinstance(answer, redis.exceptions.RedisError):
                 future.set_exception(translate(answer))
+            elif isinstance(answer, Exception):
+                future.set_exception(answer)
             else:
                 future.set_result(answer)
 
@@ -250,7 +266,7 @@ def connect(url: str) -> "redis.asyncio.Redis":
         )
     except ValueError as error:
         raise ConfigurationError(f"LSO_REDIS_URL is not a Redis URL: {error}") from None
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)  # and so the pool is closed with the client
 
 
 def translate(error: Exception) -> StoreError:
@@ -268,4 +284,5 @@ def translate(error: Exception) -> StoreError:
         return StoreError("Redis cannot write to its disk; nothing was stored")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return StoreError(f"Redis cannot be reached: {text}")
-    return StoreError(f"Redis answered with an error: {text}")
+    kind = BadKeyError if text.startswith(_BAD_KEY) else StoreError
+    return kind(f"Redis answered with an error: {text}")

@@ -16,12 +16,14 @@ for i = 1, #page[2], 2 do
   local id = page[2][i]
   if not redis.call('ZSCORE', KEYS[4], id) then
     local last = redis.call('HGET', ARGV[3] .. id, 'last')
-    local state = redis.call('HMGET', ARGV[4] .. id, 'c', 'a')
+    local state = redis.pcall('HMGET', ARGV[4] .. id, 'c', 'a', 't', 'n', 'e', 'b', 'm', 'k', 'K', 'x')
     if last and after(last, state[1] or nil) then
-      found = found + redis.call('ZADD', KEYS[2], 'NX', state[2] or string.match(last, '^(%d+)'), id)
+      found = found + redis.call('ZADD', KEYS[2], 'NX', tonumber(state[2]) or string.match(last, '^(%d+)'), id)
     end
-    -- Beside at most ten fields (c t n e b m a k K x) a state has only slots.
-    if state[1] and redis.call('HLEN', ARGV[4] .. id) > 10 then
+    -- Beside these fields, of which it need not have all, a state has only slots.
+    local others = 0
+    for j = 1, #state do if state[j] then others = others + 1 end end
+    if state[1] and redis.call('HLEN', ARGV[4] .. id) > others then
       found = found + redis.call('ZADD', KEYS[3], 'NX', 0, id)
     end
   end

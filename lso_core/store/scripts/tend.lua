@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Renews or takes a partition's lease and moves its watermark on.
--- KEYS  1 lease  2 ready  3 watermark  4 stats
+-- KEYS  1 lease  2 ready  3 watermark  4 stats  5 parked
 -- ARGV  1 owner  2 lease (ms)  3 "1" to take the lease when it is free  4 prefix of system keys  5 prefix of state keys
 -- Returns {1, epoch, now (ms), watermark (ms), "1" if taken just now} | {0}
 local time = redis.call('TIME')
@@ -13,12 +13,15 @@ if lease[1] ~= ARGV[1] then
   epoch, taken = epoch + 1, '1'
   -- A new holder counts the backlog afresh, whatever became of the running sums.
   local events, entries, bytes = 0, 0, 0
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-    local added = redis.call('HMGET', ARGV[4] .. id, 'added', 'entries', 'bytes')
-    local folded = redis.call('HMGET', ARGV[5] .. id, 'n', 'e', 'b')
-    events = events + tonumber(added[1] or 0) - tonumber(folded[1] or 0)
-    entries = entries + tonumber(added[2] or 0) - tonumber(folded[2] or 0)
-    bytes = bytes + tonumber(added[3] or 0) - tonumber(folded[3] or 0)
+  for _, waiting in ipairs({KEYS[2], KEYS[5]}) do -- a system stands in one of them at most
+    for _, id in ipairs(redis.call('ZRANGE', waiting, 0, -1)) do
+      -- pcall: a key gone bad must not cost the partition its holder
+      local added = redis.pcall('HMGET', ARGV[4] .. id, 'added', 'entries', 'bytes')
+      local folded = redis.pcall('HMGET', ARGV[5] .. id, 'n', 'e', 'b')
+      events = events + (tonumber(added[1]) or 0) - (tonumber(folded[1]) or 0)
+      entries = entries + (tonumber(added[2]) or 0) - (tonumber(folded[2]) or 0)
+      bytes = bytes + (tonumber(added[3]) or 0) - (tonumber(folded[3]) or 0)
+    end
   end
   redis.call('HSET', KEYS[4], 'events', events, 'entries', entries, 'bytes', bytes)
 end

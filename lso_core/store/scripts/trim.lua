@@ -15,10 +15,12 @@ for _ = 1, tonumber(ARGV[8]) do
   local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   if not oldest[1] or (tonumber(oldest[2]) > horizon and hot <= cap) then return {entries, bytes, '0'} end
   local id = oldest[1]
-  local state = redis.call('HMGET', ARGV[4] .. id, 'c', 'a', 'b', 'x')
-  local trimmed, folded = tonumber(state[4] or 0), tonumber(state[3] or 0)
-  local mark = redis.call('LINDEX', ARGV[5] .. id, 0)
-  if not state[1] or folded <= trimmed then
+  -- pcall: a key gone bad must not end the trimming of its neighbours
+  local state = redis.pcall('HMGET', ARGV[4] .. id, 'c', 'a', 'b', 'x')
+  local trimmed, folded = tonumber(state[4]) or 0, tonumber(state[3]) or 0
+  local mark = redis.pcall('LINDEX', ARGV[5] .. id, 0)
+  local bad = type(mark) == 'table' or redis.call('TYPE', ARGV[3] .. id).ok ~= 'stream'
+  if not state[1] or folded <= trimmed or bad then
     redis.call('ZREM', KEYS[2], id)
   else
     local upto, at, size

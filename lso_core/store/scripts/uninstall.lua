@@ -6,11 +6,12 @@
 -- Returns 1 if it was there, else 0
 local added = redis.call('HMGET', KEYS[1], 'added', 'entries', 'bytes')
 if added[1] then
-  local folded = redis.call('HMGET', KEYS[3], 'n', 'e', 'b', 'x')
-  redis.call('HINCRBY', KEYS[13], 'events', tonumber(folded[1] or 0) - tonumber(added[1]))
-  redis.call('HINCRBY', KEYS[13], 'entries', tonumber(folded[2] or 0) - tonumber(added[2]))
-  redis.call('HINCRBY', KEYS[13], 'bytes', tonumber(folded[3] or 0) - tonumber(added[3]))
-  redis.call('HINCRBY', KEYS[13], 'hot', tonumber(folded[4] or 0) - tonumber(folded[3] or 0))
+  local folded = redis.pcall('HMGET', KEYS[3], 'n', 'e', 'b', 'x') -- pcall: also what has gone bad can be deleted
+  for i = 1, 4 do folded[i] = tonumber(folded[i]) or 0 end
+  redis.call('HINCRBY', KEYS[13], 'events', folded[1] - tonumber(added[1]))
+  redis.call('HINCRBY', KEYS[13], 'entries', folded[2] - tonumber(added[2]))
+  redis.call('HINCRBY', KEYS[13], 'bytes', folded[3] - tonumber(added[3]))
+  redis.call('HINCRBY', KEYS[13], 'hot', folded[4] - folded[3])
 end
 local removed = redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 local bucket = math.floor(tonumber(redis.call('TIME')[1]) * 1000 / tonumber(ARGV[3]))

@@ -1,0 +1,88 @@
+#!lua flags=allow-oom
+-- A control, for the test of the test: the product's commit without its fences, two lines that return {"fenced"} and {"moved"}.
+-- Commits one system's fold: refused unless the system exists, the caller holds the lease, and cursor and token are as
+-- they were read; then everything is written, absolute values all.
+-- KEYS  1 system  2 lease  3 state  4 stream  5 ready  6 due  7 stats  8 snapshot  9 details  10 fleet  11 fleet lines
+--       12 marks  13 hot  14 dead letters  15 parked
+-- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
+--       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
+--       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
+--       20 consumer group  21 mark every (ms)  22 mark every (bytes)  23 most dead letters
+--       24 number of slot values  then pairs of (field, value)  then their number and fields that go
+--       then pairs of (entry id, reason) for the dead letters
+-- Returns {"ok", revision} | {"gone"} | {"fenced"} | {"moved"}
+local system = redis.call('HMGET', KEYS[1], 'rev', 'last')
+if not system[1] then return {'gone'} end
+local lease = redis.call('HMGET', KEYS[2], 'owner', 'epoch')
+local state = redis.call('HMGET', KEYS[3], 'c', 't', 'n', 'e', 'b', 'k', 'K')
+
+-- One HSET: cursor, token, counters and slots go together or not at all.
+local fields = {'c', ARGV[6], 't', ARGV[7], 'n', ARGV[9], 'e', ARGV[10], 'b', ARGV[11], 'm', ARGV[14]}
+if ARGV[12] ~= '' then
+  fields[#fields + 1] = 'a'
+  fields[#fields + 1] = ARGV[12]
+end
+local at = 24
+local values = tonumber(ARGV[at])
+for i = at + 1, at + 2 * values do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', KEYS[3], unpack(fields))
+
+at = at + 2 * values + 1
+local gone = tonumber(ARGV[at])
+for i = at + 1, at + gone do redis.call('HDEL', KEYS[3], ARGV[i]) end
+at = at + gone + 1
+
+for i = at, #ARGV, 2 do
+  local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
+  if entry then
+    redis.call('XADD', KEYS[14], 'MAXLEN', '~', ARGV[23], '*', 'entry', ARGV[i], 'reason', ARGV[i + 1], unpack(entry[2]))
+  end
+end
+
+local events = tonumber(ARGV[9]) - tonumber(state[3] or 0)
+local entries = tonumber(ARGV[10]) - tonumber(state[4] or 0)
+local bytes = tonumber(ARGV[11]) - tonumber(state[5] or 0)
+if entries > 0 then
+  redis.call('HINCRBY', KEYS[7], 'events', -events)
+  redis.call('HINCRBY', KEYS[7], 'entries', -entries)
+  redis.call('HINCRBY', KEYS[7], 'bytes', -bytes)
+  redis.call('HINCRBY', KEYS[7], 'hot', bytes)
+  local arrival = tonumber(ARGV[12])
+  -- A mark says how many bytes lie up to an entry, so that trimming knows what it frees without reading entries.
+  if tonumber(ARGV[11]) - tonumber(state[6] or 0) >= tonumber(ARGV[22]) or arrival - tonumber(state[7] or 0) >= tonumber(ARGV[21]) then
+    redis.call('RPUSH', KEYS[12], ARGV[6] .. ' ' .. ARGV[12] .. ' ' .. ARGV[11])
+    redis.call('HSET', KEYS[3], 'k', ARGV[11], 'K', ARGV[12])
+  end
+  redis.call('ZADD', KEYS[13], 'NX', arrival, ARGV[1])
+  -- Only so that XINFO GROUPS shows a true lag; a stream that somebody removed has no group to move.
+  redis.pcall('XGROUP', 'SETID', KEYS[4], ARGV[20], ARGV[6], 'ENTRIESREAD', ARGV[10])
+end
+
+local function id_parts(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms or 0), tonumber(seq or 0)
+end
+local last_ms, last_seq = id_parts(system[2] or '')
+local ms, seq = id_parts(ARGV[6])
+if last_ms < ms or (last_ms == ms and last_seq <= seq) then
+  redis.call('ZREM', KEYS[5], ARGV[1])
+elseif ARGV[12] ~= '' then
+  redis.call('ZADD', KEYS[5], 'XX', ARGV[12], ARGV[1])
+end
+redis.call('ZREM', KEYS[15], ARGV[1])
+
+redis.call('SET', KEYS[8], ARGV[15])
+redis.call('SET', KEYS[9], ARGV[16])
+local line = redis.call('HGET', KEYS[11], ARGV[1])
+if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
+redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
+redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
+
+if system[1] ~= ARGV[8] then
+  redis.call('ZADD', KEYS[6], 0, ARGV[1]) -- the system was changed meanwhile: again, with its new settings
+elseif ARGV[13] == '' then
+  redis.call('ZREM', KEYS[6], ARGV[1])
+else
+  redis.call('ZADD', KEYS[6], ARGV[13], ARGV[1])
+end
+return {'ok', system[1]}

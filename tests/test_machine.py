@@ -1,0 +1,64 @@
+"""Cores and memory, on machines laid out as files."""
+
+import os
+from pathlib import Path
+
+from lso_core import machine
+
+GIB = 1024**3
+
+
+def lay_out(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": "MemTotal:       16777216 kB\nMemFree: 1 kB\n", **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_machine_without_cgroups_has_all_its_memory(tmp_path: Path) -> None:
+    assert machine.memory_bytes(lay_out(tmp_path, {})) == 16 * GIB
+
+
+def test_the_tightest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/pod/container\n",
+        "sys/fs/cgroup/pod/container/memory.max": "max\n",
+        "sys/fs/cgroup/pod/memory.max": f"{2 * GIB}\n",
+    }
+    assert machine.memory_bytes(lay_out(tmp_path, files)) == 2 * GIB
+
+
+def test_a_container_sees_its_limit_at_the_root_of_its_own_view(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"}
+    assert machine.memory_bytes(lay_out(tmp_path, files)) == GIB
+
+
+def test_the_older_cgroups_are_read_too(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/abc\n1:name=systemd:/\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GIB}\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    }
+    assert machine.memory_bytes(lay_out(tmp_path, files)) == 3 * GIB
+    assert machine.cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_no_limit_of_the_older_kind_is_a_very_large_number(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "4:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}
+    assert machine.memory_bytes(lay_out(tmp_path, files)) == 16 * GIB
+
+
+def test_half_a_core_is_one_process(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}
+    assert machine.cores(lay_out(tmp_path, files)) == 1
+
+
+def test_no_quota_leaves_every_core(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}
+    assert machine.cores(lay_out(tmp_path, files)) == len(os.sched_getaffinity(0))
+
+
+def test_this_machine_has_some_of_both() -> None:
+    assert machine.cores() >= 1
+    assert machine.memory_bytes() > 64 * 1024**2
