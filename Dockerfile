@@ -2,10 +2,6 @@
 # One image for every role: `lso api`, `lso worker`, or `lso up` with a Redis of its own.
 
 FROM python:3.13-slim AS build
-# hdrhistogram has no wheel for Linux on aarch64 and is compiled there.
-RUN if [ "$(uname -m)" = aarch64 ]; then \
-        apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; \
-    fi
 RUN python -m venv /opt/lso
 COPY requirements.lock .
 RUN /opt/lso/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \

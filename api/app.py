@@ -1,6 +1,7 @@
 """The application: what `lso api` serves."""
 
 import asyncio
+import gc
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -48,6 +49,8 @@ def create_app(settings: Settings) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with _running(settings, own) as service:
             app.state.service = service
+            gc.collect()
+            gc.freeze()  # what is there now stays: no collection has to look at it again
             yield
 
     configure_logging(settings)

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lso_core.model.errors import ConfigurationError, ForbiddenError, UnauthorizedError
+from lso_core.model.errors import ForbiddenError, UnauthorizedError
+from lso_core.settings import key_pairs
 
 
 class Role(enum.IntEnum):
@@ -46,12 +47,7 @@ class Guard:
     def parse(cls, text: str) -> "Guard":
         """From `role:key` pairs between commas; a key may be given as `sha256:<hex>`. Raises ConfigurationError."""
         keys: dict[bytes, Role] = {}
-        for number, pair in enumerate(filter(None, map(str.strip, text.split(","))), 1):
-            role, _, key = pair.partition(":")
-            if role not in _ROLES or not key:
-                raise ConfigurationError(
-                    f"LSO_API_KEYS must be role:key pairs between commas, role being read, write or admin; pair {number} is not"
-                )
+        for role, key in key_pairs(text):
             hashed = _SHA256.fullmatch(key)
             digest = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(key.encode()).digest()
             keys[digest] = max(_ROLES[role], keys.get(digest, Role.OPEN))

@@ -46,7 +46,7 @@ class Edge:
         sender = _Sender(send, request_id, is_head=scope["method"] == "HEAD")
         method = scope["method"]
         if sender.is_head:
-            scope["method"] = "GET"
+            scope = {**scope, "method": "GET"}  # a copy: the server has to know that it was HEAD
         try:
             self._guard.check(method, scope["path"], scope["headers"])
         except LsoError as error:
@@ -80,7 +80,7 @@ class Edge:
 
 
 class _Sender:
-    """Sends an answer with the request id, and without its body to a HEAD."""
+    """Sends an answer with the request id; and without its body to a HEAD, for servers that do not see to it."""
 
     __slots__ = ("_request_id", "_send", "is_head", "status")
 

@@ -62,7 +62,7 @@ class Metrics(Health):
     clock_skewed: int
 
 
-class Batch(msgspec.Struct):
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """A batch of events: 1 to 10,000 (LSO_MAX_BATCH_EVENTS)."""
 
     events: Annotated[list[Event], msgspec.Meta(min_length=1, max_length=10_000)]
@@ -225,7 +225,6 @@ def document() -> Json:
     """The document."""
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {
             "title": "LSO: Living Systems Observatory",
             "version": lso_core.__version__,
@@ -347,6 +346,29 @@ _HINTS: Final[tuple[tuple[str, str, Json], ...]] = (
 """What is checked in other ways than by the types."""
 
 
+_TEXTS: Final = (
+    ("Event", "event_type", "What happened; start, heartbeat, end and log are kept and shown, but not counted"),
+    ("Event", "latency_ms", "Milliseconds; may be absent only where `event_type` is start, heartbeat, end or log"),
+    ("Event", "ts", "When it happened; the arrival where absent"),
+    ("Event", "system_id", "Must be the path's where given"),
+    ("Event", "payload", "Anything else: at most 16 KiB of JSON, nested at most 32 deep"),
+    ("SeenEvent", "entry", "Id of the batch it came in"),
+    ("SeenEvent", "index", "Its place in the batch, without the events that were set aside"),
+    ("SeenEvent", "at", "Arrival"),
+    ("Health", "window_start", "Start of the oldest slot (5 s) that is still in"),
+    ("Health", "as_of", "The figures are as of this time"),
+    ("Health", "since", "How long `health` has been what it is"),
+    ("Health", "error_rate", "0 to 1; null where nothing is counted"),
+    ("Health", "rps", "total / window_seconds"),
+    ("Health", "p95_latency", "Milliseconds; null where nothing is counted"),
+    ("Metrics", "late", "Events in the window's time of arrival that happened before the window: counted here alone"),
+    ("Metrics", "clock_skewed", "Events whose `ts` ran up to 60 s ahead of their arrival"),
+    ("Thresholds", "error_rate", "Share of errors, 0 to 1"),
+    ("Thresholds", "p95_latency", "Milliseconds"),
+    ("Thresholds", "min_events", "Below this many counted events a system is at most DEGRADED"),
+)
+
+
 def _schemas() -> Json:
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template=_REF + "{name}")
     for schema, name, hints in _HINTS:
@@ -354,6 +376,10 @@ def _schemas() -> Json:
         for one in [member, *member.get("anyOf", [])]:
             if one.get("type") != "null" and "anyOf" not in one:
                 one.update(hints)
+    for schema, name, text in _TEXTS:
+        components[schema]["properties"][name]["description"] = text
+    for one in components.values():
+        one["description"] = " ".join(one["description"].split("\n\n")[0].split())
     return dict(components)
 
 

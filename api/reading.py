@@ -61,7 +61,7 @@ def _members(body: bytes) -> dict[str, Any]:
     except msgspec.ValidationError:
         raise refused("the body must be a JSON object", "") from None
     except msgspec.DecodeError as error:
-        raise refused(f"the body is malformed JSON at byte {position_of(error, body)}", "") from None
+        raise refused(f"the body is malformed JSON near byte {position_of(error, body)}", "") from None
 
 
 def _convert(values: dict[str, Any], kind: type[T], word: str) -> T:

@@ -4,7 +4,8 @@ import asyncio
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, Response
+from litestar import Request
+from litestar.types import Receive, Scope, Send
 
 from api.limits.body import Budget
 from lso_core.clock import Clock
@@ -12,7 +13,7 @@ from lso_core.settings import Settings
 from lso_core.store import Store
 from lso_core.telemetry import Telemetry
 
-JSON: Final = "application/json"
+_JSON_HEADER: Final = (b"content-type", b"application/json")
 
 Asked = Request[Any, Any, Any]
 
@@ -37,7 +38,26 @@ def service_of(request: Asked) -> Service:
     return service
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
+class Ready:
+    """An answer of JSON that sends itself: a third of the cost of the framework's own response."""
+
+    __slots__ = ("_body", "_headers", "_status")
+
+    def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self._body = body
+        self._status = status
+        self._headers = [_JSON_HEADER, (b"content-length", b"%d" % len(body))]
+        if headers:
+            self._headers += ((name.lower().encode(), value.encode()) for name, value in headers.items())
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        start: Any = {"type": "http.response.start", "status": self._status, "headers": self._headers}
+        await send(start)
+        body: Any = {"type": "http.response.body", "body": self._body}
+        await send(body)
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Ready:
     """An answer of JSON: bytes as they are, everything else encoded."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    return Response(body, status_code=status, media_type=JSON, headers=headers)
+    return Ready(body, status, headers)

@@ -132,7 +132,13 @@ def _install(venv: Path, lock: Path) -> None:
     print(f"Installing what {lock.name} lists (once; a minute or so) ...", file=sys.stderr)
     (venv / STAMP).unlink(missing_ok=True)
     log = venv / LOG
-    options = ["--disable-pip-version-check", "--no-input", "--no-warn-script-location", "--require-hashes", "--no-deps"]
+    options = [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-warn-script-location",
+        "--require-hashes",
+        "--no-deps",
+    ]
     command = [str(venv / "bin" / "python"), "-I", "-m", "pip", "install", *options, "--requirement", str(lock)]
     with log.open("w") as out:
         status = subprocess.run(command, check=False, stdout=out, stderr=subprocess.STDOUT).returncode

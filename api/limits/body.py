@@ -184,10 +184,11 @@ class Inflater:
     def run(self, most: int) -> None:
         """Inflate until there are `most` bytes in all, or it is done. Raises InputError or TooLargeError."""
         while not self.done and self._total < most:
-            self._add(self._step(most - self._total))
+            piece = self._step(most - self._total)
+            self._add(piece)
             if self._stream.eof:
                 self._next_member()
-            elif not self._rest:
+            elif not piece and not self._rest:  # with a piece there may be more of what was taken in
                 raise _broken("ends in the middle")
 
     def body(self) -> bytes:

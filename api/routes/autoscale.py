@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from litestar import Response, get
+from litestar import get
 
-from api.service import Asked, answer, service_of
+from api.service import Asked, Ready, answer, service_of
 
 
 @get("/autoscale")
-async def get_autoscale(request: Asked) -> Response[bytes]:
+async def get_autoscale(request: Asked) -> Ready:
     """The backlog, the workers there are, and the workers there should be."""
     return answer(await service_of(request).store.reads.autoscale())
 

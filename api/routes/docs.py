@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from litestar import Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from api import openapi
-from api.service import answer
+from api.service import Ready, answer
 
 _VENDOR: Final = Path(__file__).parent.parent / "vendor" / "swagger-ui"
 _FILES: Final = {
@@ -52,7 +53,7 @@ async def get_docs() -> Response[str]:
 
 
 @get("/docs/{name:str}")
-async def get_docs_file(name: str) -> Response[bytes]:
+async def get_docs_file(name: FromPath[str]) -> Response[bytes]:
     """The page's own files."""
     if name == "start.js":
         return _file(_START.encode(), _FILES["swagger-ui-bundle.js"])
@@ -62,7 +63,7 @@ async def get_docs_file(name: str) -> Response[bytes]:
 
 
 @get("/schema/openapi.json")
-async def get_schema() -> Response[bytes]:
+async def get_schema() -> Ready:
     """The interface for programs."""
     return answer(openapi.document_bytes())
 
@@ -73,7 +74,7 @@ def _file(body: bytes, media_type: str) -> Response[bytes]:
 
 
 @cache
-def _read(name: str) -> bytes:
+def _read(name: FromPath[str]) -> bytes:
     return (_VENDOR / name).read_bytes()
 
 

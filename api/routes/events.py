@@ -6,13 +6,14 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import structlog
-from litestar import Response, get, post
+from litestar import get, post
+from litestar.params import FromPath
 
 from api.errors import row_of
 from api.limits.body import Cap, kind_of, read_body
 from api.reading import read_query, refused
 from api.routes.guarding import missing_first
-from api.service import Asked, Service, answer, service_of
+from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.compute import batches
 from lso_core.compute.batches import Post
 from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
@@ -69,7 +70,7 @@ class Accepted(msgspec.Struct, omit_defaults=True):
 
 
 @post("/systems/{system_id:int}/events", status_code=202)
-async def post_events(request: Asked, system_id: int) -> Response[bytes]:
+async def post_events(request: Asked, system_id: FromPath[int]) -> Ready:
     """Send a batch of events."""
     service = service_of(request)
     try:
@@ -151,7 +152,7 @@ def _count(service: Service, batch: Batch, receipt: Receipt) -> None:
 
 
 @get("/systems/{system_id:int}/events")
-async def list_events(request: Asked, system_id: int) -> Response[bytes]:
+async def list_events(request: Asked, system_id: FromPath[int]) -> Ready:
     """The hot tier: events as they came, newest arrival first."""
     service = service_of(request)
     async with missing_first(service.store.registry, system_id):

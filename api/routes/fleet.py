@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
+from litestar import get
 
 from api.reading import read_query
-from api.service import Asked, answer, service_of
+from api.service import Asked, Ready, answer, service_of
 from lso_core.model.batches import FleetPage
 from lso_core.model.health import Health
 from lso_core.model.systems import PAGE_MAX
@@ -32,7 +32,7 @@ class Fleet(msgspec.Struct, frozen=True):
 
 
 @get("/health")
-async def get_fleet(request: Asked) -> Response[bytes]:
+async def get_fleet(request: Asked) -> Ready:
     """How well everything is."""
     query = read_query(request, FleetQuery)
     return answer(as_fleet(await service_of(request).store.reads.fleet(query.cursor, query.limit)))

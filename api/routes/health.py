@@ -3,11 +3,12 @@
 from typing import Any
 
 import msgspec
-from litestar import Response, get
+from litestar import get
+from litestar.params import FromPath
 
 from api.reading import read_query
 from api.routes.guarding import missing_first
-from api.service import JSON, Asked, answer, service_of
+from api.service import Asked, Ready, answer, service_of
 from lso_core.model.health import Health
 
 
@@ -19,15 +20,15 @@ class HealthQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @get("/systems/{system_id:int}/health")
-async def get_health(request: Asked, system_id: int) -> Response[bytes]:
+async def get_health(request: Asked, system_id: FromPath[int]) -> Ready:
     """The snapshot, as it is stored."""
     reads = service_of(request).store.reads
     if not request.scope["query_string"]:
-        return Response((await reads.health(system_id)).body, media_type=JSON)
+        return Ready((await reads.health(system_id)).body)
     return await _get_health_strictly(request, system_id)
 
 
-async def _get_health_strictly(request: Asked, system_id: int) -> Response[bytes]:
+async def _get_health_strictly(request: Asked, system_id: int) -> Ready:
     store = service_of(request).store
     async with missing_first(store.registry, system_id):
         query = read_query(request, HealthQuery)
@@ -38,7 +39,7 @@ async def _get_health_strictly(request: Asked, system_id: int) -> Response[bytes
 
 
 @get("/systems/{system_id:int}/metrics")
-async def get_metrics(request: Asked, system_id: int) -> Response[bytes]:
+async def get_metrics(request: Asked, system_id: FromPath[int]) -> Ready:
     """The same window in full."""
     return answer((await service_of(request).store.reads.metrics(system_id)).body)
 

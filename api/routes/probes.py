@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from litestar import Response, get
+from litestar import get
 
-from api.service import Asked, answer, service_of
+from api.service import Asked, Ready, answer, service_of
 from lso_core.model.errors import UnavailableError
 
 
 @get("/healthz")
-async def get_healthz() -> Response[bytes]:
+async def get_healthz() -> Ready:
     """This process answers."""
     return answer({"status": "ok"})
 
 
 @get("/readyz")
-async def get_readyz(request: Asked) -> Response[bytes]:
+async def get_readyz(request: Asked) -> Ready:
     """LSO can take events and fold them."""
     problems = await service_of(request).store.reads.readiness()
     if problems:

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import msgspec
-from litestar import Response, delete, get, patch, post
+from litestar import delete, get, patch, post
+from litestar.params import FromPath
 
 from api.reading import read_object, read_query
 from api.routes.guarding import missing_first
-from api.service import Asked, answer, service_of
+from api.service import Asked, Ready, answer, service_of
 from lso_core.model.batches import Page
 from lso_core.model.systems import PAGE_MAX, System, SystemPatch, SystemSpec
 
@@ -26,14 +27,14 @@ class SystemsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @post("/systems")
-async def create_system(request: Asked) -> Response[bytes]:
+async def create_system(request: Asked) -> Ready:
     """Register a system."""
     system = await service_of(request).store.registry.create(await read_object(request, SystemSpec))
     return answer(system, 201, {"Location": f"/systems/{system.system_id}"})
 
 
 @get("/systems")
-async def list_systems(request: Asked) -> Response[bytes]:
+async def list_systems(request: Asked) -> Ready:
     """Systems, newest first."""
     query, registry = read_query(request, SystemsQuery), service_of(request).store.registry
     if query.name is None:
@@ -43,13 +44,13 @@ async def list_systems(request: Asked) -> Response[bytes]:
 
 
 @get("/systems/{system_id:int}")
-async def get_system(request: Asked, system_id: int) -> Response[bytes]:
+async def get_system(request: Asked, system_id: FromPath[int]) -> Ready:
     """One system."""
     return answer(await service_of(request).store.registry.get(system_id))
 
 
 @patch("/systems/{system_id:int}")
-async def patch_system(request: Asked, system_id: int) -> Response[bytes]:
+async def patch_system(request: Asked, system_id: FromPath[int]) -> Ready:
     """Change a system; what is absent stays."""
     registry = service_of(request).store.registry
     async with missing_first(registry, system_id):
@@ -58,7 +59,7 @@ async def patch_system(request: Asked, system_id: int) -> Response[bytes]:
 
 
 @delete("/systems/{system_id:int}")
-async def delete_system(request: Asked, system_id: int) -> None:
+async def delete_system(request: Asked, system_id: FromPath[int]) -> None:
     """Remove a system and everything kept of it."""
     await service_of(request).store.registry.delete(system_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from lso_core.client.queue import Chunk
+
+_serial = itertools.count()
 
 
 def now_ms() -> int:
@@ -41,8 +44,9 @@ class Batch:
 
     @classmethod
     def of(cls, system: int | str, chunk: Chunk) -> Batch:
-        """A new batch with a new key."""
-        return cls(system, chunk.lines, key=os.urandom(16).hex(), created_ms=now_ms(), first=chunk.first)
+        """A new batch with a new key. Keys of one process sort by age, for batches made in the same millisecond."""
+        key = f"{next(_serial) & 0xFFFF_FFFF:08x}{os.urandom(12).hex()}"
+        return cls(system, chunk.lines, key=key, created_ms=now_ms(), first=chunk.first)
 
     def body(self) -> bytes:
         """NDJSON."""

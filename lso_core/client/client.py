@@ -156,6 +156,7 @@ class Client:
             "dropped_by_reason": lost,
             "payloads_cut": counters.get("payloads_cut"),
             "batches": counters.get("batches"),
+            "claimed_batches": counters.get("claimed_batches"),
             "duplicate_batches": counters.get("duplicate_batches"),
             "retries": counters.get("retries"),
         }

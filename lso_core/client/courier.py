@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 
+from lso_core.client.background import Background
 from lso_core.client.batch import now_ms
 from lso_core.client.counters import Counters
 from lso_core.client.encoding import encode
@@ -16,6 +16,8 @@ from lso_core.client.queue import Bell, EventQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lso_core.client.config import Config
     from lso_core.client.notices import Notices
     from lso_core.client.sender import Sender
@@ -27,6 +29,8 @@ SPOOL_LINGER_S = 0.25
 """The same with a spool: lingering, noticing that a batch is stuck, and writing it must all fit in half a second."""
 KEEP_EVERY_S = 0.12
 """How often the keeper looks whether something is stuck."""
+IDLE_S = 3600.0
+"""How long the keeper sleeps when nothing waits; the next event wakes it."""
 AFTER_FAULT_S = 1.0
 POLL_S = 0.01
 SETTLE_S = 0.005
@@ -47,7 +51,7 @@ class Courier:
         self._spool = self._make_spool()
         self.outbox = Outbox(config, self.queue, self._spool, self.counters)
         self._sender: Sender | None = None
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Background] = []
         self._starting = threading.RLock()
         self._hurry_upto = 0
         self._stopping = False
@@ -58,9 +62,9 @@ class Courier:
         with self._starting:
             if self.started or self._stopping:
                 return
-            self.started = True
-            self._start_thread("lso-sender", self._send_loop)
-            if self._spool is not None:
+            self.started = True  # first, for a signal handler that emits meanwhile
+            self.started = self._start_thread("lso-sender", self._send_loop)
+            if self.started and self._spool is not None:
                 self._start_thread("lso-keeper", self._keep_loop)
 
     def has_inheritance(self) -> bool:
@@ -85,7 +89,8 @@ class Courier:
     def close(self, timeout_s: float) -> int:
         """Send what can be sent in time, put the rest in the spool. Answers how many events are lost."""
         deadline = time.monotonic() + timeout_s
-        if self.started and not self._threads:
+        self.heartbeats.clear()
+        if not self.started and self.queue.waiting:
             self._send_here(deadline)
         while self.flush(deadline - time.monotonic()) and self.queue.waiting:
             pass  # a report of losses came up meanwhile
@@ -121,13 +126,13 @@ class Courier:
 
         return Spool(self._config, self.counters, self._notices)
 
-    def _start_thread(self, name: str, target: object) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the interpreter is ending and starts no more threads: close() will send
-            thread.start()
-            self._threads.append(thread)
+    def _start_thread(self, name: str, work: Callable[[], None]) -> bool:
+        """False at the interpreter's end, when there are no more threads: then close() sends."""
+        thread = Background(name, work)
+        self._threads.append(thread)
+        if not thread.start():
+            self._threads.remove(thread)
+        return thread in self._threads
 
     def _drain(self, deadline: float) -> None:
         """While the way is free, use what time there is for what other processes left in the spool."""
@@ -153,17 +158,20 @@ class Courier:
 
     def _send_loop(self) -> None:
         time.sleep(SETTLE_S)
-        sender = self._sender = self._make_sender()
-        sender.hurry(self._hurry_upto)
         while not self._stopping:
             try:
-                self._send_bell.wait(self._step(sender))
+                self._send_bell.wait(self._step())
             except Exception as error:  # noqa: BLE001 - a fault of ours must neither end the thread nor spin
                 self._notices.warn("fault", f"the client stumbled: {type(error).__name__}: {error}")
                 self._send_bell.wait(AFTER_FAULT_S)
-        sender.close()
+        if self._sender is not None:
+            self._sender.close()
 
-    def _step(self, sender: Sender) -> float:
+    def _step(self) -> float:
+        sender = self._sender
+        if sender is None:
+            sender = self._sender = self._make_sender()
+            sender.hurry(self._hurry_upto)
         self.heartbeats.beat()
         wait = sender.step()
         beat = self.heartbeats.next_in()
@@ -179,13 +187,20 @@ class Courier:
 
     def _keep_loop(self) -> None:
         while not self._stopping:
-            idle = not self.queue.waiting and not self.outbox.pending()
-            self._keep_bell.wait(3600.0 if idle else KEEP_EVERY_S)
+            if not self.queue.waiting and not self.outbox.pending():
+                self._keep_bell.wait(IDLE_S)
+            self._await_tick()
             try:
                 self.outbox.keep()
             except Exception as error:  # noqa: BLE001 - as in the other loop
                 self._notices.warn("fault", f"the spool's keeper stumbled: {type(error).__name__}: {error}")
                 self._keep_bell.wait(AFTER_FAULT_S)
+
+    def _await_tick(self) -> None:
+        """Let a tick pass, however often events ring meanwhile: one write for all of them."""
+        until = time.monotonic() + KEEP_EVERY_S
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._keep_bell.wait(left)
 
     def _report(self) -> None:
         """The way is free: say what was lost since it was last."""

@@ -27,6 +27,10 @@ class Heartbeats:
     def remove(self, token: int) -> None:
         self._due.pop(token, None)
 
+    def clear(self) -> None:
+        """The end: nobody beats any more."""
+        self._due.clear()
+
     def beat(self) -> None:
         """Beat for everybody whose time has come. One beat, also after a long wait."""
         now = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from lso_core.client.batch import Batch
     from lso_core.client.transport import Reply
 
@@ -12,6 +14,8 @@ ACCEPTED, DUPLICATE, RETRY, REFUSED, HALVE, MEND = "accepted", "duplicate", "ret
 
 MAX_MENDS = 8
 """How often a batch may be sent again without the events that were refused by name, before the rest is given up."""
+MAX_NAMED = 100
+"""Most bad events that one answer names: where there are as many, there may be more."""
 WAIT_STATUSES = frozenset({408, 425, 429})
 ACCEPTED_STATUS, TOO_LARGE_STATUS, INVALID_STATUS = 202, 413, 422
 
@@ -68,7 +72,8 @@ def _mended(reply: Reply, batch: Batch) -> tuple[Batch, ...] | None:
     if not fields or batch.key.count("r") + batch.key.count("t") >= MAX_MENDS:
         return None
     if all(names == {"ts"} for names in fields.values()) and "t" not in batch.key:
-        return (batch.with_lines(_untimed(batch.lines, fields)),)
+        ahead = fields if len(fields) < MAX_NAMED else range(len(batch.lines))
+        return (batch.with_lines(_untimed(batch.lines, ahead)),)
     return (batch.without(fields),) if len(fields) < len(batch.lines) else ()
 
 
@@ -83,7 +88,7 @@ def _named(reply: Reply, events: int) -> dict[int, set[str]]:
     return fields
 
 
-def _untimed(lines: list[bytes], indices: dict[int, set[str]]) -> list[bytes]:
+def _untimed(lines: list[bytes], indices: Container[int]) -> list[bytes]:
     from lso_core.client.encoding import without_ts  # noqa: PLC0415
 
     return [without_ts(line) if index in indices else line for index, line in enumerate(lines)]

@@ -146,9 +146,9 @@ def _finding(problem: Problem, index: int, text: _Text, post: Post) -> Finding:
     place = ""
     if problem.byte is not None and post.ndjson:
         line = post.body.count(b"\n", 0, text.start) + 1
-        place = f" at byte {problem.byte} of line {line}"
+        place = f" byte {problem.byte} of line {line}"
     elif problem.byte is not None:
-        place = f" at byte {text.start + problem.byte} of the body"
+        place = f" byte {text.start + problem.byte} of the body"
     return Finding(index, problem.field, f"{problem.field or 'the event'} {problem.message}{place}")
 
 
@@ -271,7 +271,7 @@ def _malformed(body: bytes, scan: Outline) -> InputError:
             _raw_envelope.decode(body)
         except ValueError as error:
             at = scrutiny.position_of(error, body)
-    return _refused(f"the body is malformed JSON at byte {at}", "")
+    return _refused(f"the body is malformed JSON near byte {at}", "")
 
 
 def _top(text: bytes) -> list[str]:

@@ -61,7 +61,7 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
     """The sentence after the field's name."""
     byte: int | None = None
-    """Where in the event, for what is no JSON."""
+    """Where in the event, for what is no JSON; the sentence goes on with it."""
 
 
 def read(text: bytes, system_id: int, latest_ms: int | None = None) -> Event | list[Problem]:
@@ -87,7 +87,7 @@ def _read(text: bytes, system_id: int) -> Event | list[Problem]:
 
 
 def position_of(error: Exception, text: bytes) -> int:
-    """The byte at which a decoder stopped."""
+    """The byte at which a decoder stopped: the wrong one, or one soon after it."""
     found = _POSITION.search(str(error))
     return int(found[1]) if found else len(text)
 
@@ -223,7 +223,7 @@ def _syntax(text: bytes, error: Exception) -> Problem:
     """What is wrong with a text that is no JSON."""
     if isinstance(error, UnicodeDecodeError):
         at = unicode_position(text) or 0
-        return Problem(outline(text).key_at(at), "is not UTF-8", at)
+        return Problem(outline(text).key_at(at), "is not UTF-8 at", at)
     at = position_of(error, text)
     field = outline(text).key_at(at) if at < len(text) else ""
     literal = _LITERAL.search(text, max(0, at - 1), at + len(b"Infinity"))
@@ -231,4 +231,4 @@ def _syntax(text: bytes, error: Exception) -> Problem:
         return Problem(field, _NOT_FINITE)
     if "surrogate" in str(error) or (at == len(text) and _LONE.search(text)):
         return Problem(field, "holds half of a surrogate pair")
-    return Problem("", "is malformed JSON", at)
+    return Problem("", "is malformed JSON near", at)

@@ -113,6 +113,14 @@ def test_events_of_a_clock_that_is_ahead_are_counted_at_their_arrival(
     assert client.stats()["dropped"] == 0
 
 
+def test_a_whole_batch_of_a_clock_that_is_ahead_is_counted(connect: Connect, observatory: Observatory) -> None:
+    client = connect()
+    for number in range(450):
+        client.event("success", latency_ms=1, n=number, ts=4_000_000_000)
+    assert client.flush(10)
+    assert observatory.numbers(SYSTEM) == dict.fromkeys(range(450), 1)
+
+
 def test_a_system_that_was_deleted_is_asked_for_again(connect: Connect, observatory: Observatory) -> None:
     client = connect()
     client.event("success", latency_ms=1, n=1)

@@ -1,0 +1,107 @@
+"""What is measured: a service of its own, started and ended here, or a running one; and the requests that set it up."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+WINDOW_S: Final = 3_600
+"""Long enough that nothing leaves a window while it is measured."""
+START_S: Final = 60.0
+_LISTENS = re.compile(r"http://127\.0\.0\.1:\d+")
+
+Json = dict[str, Any]
+
+
+@contextlib.contextmanager
+def service(url: str | None, options: list[str]) -> Iterator[str]:
+    """The URL of the service to measure: `url`, or that of an `lso up` which lives as long as the block."""
+    if url is not None:
+        yield url.rstrip("/")
+        return
+    with tempfile.TemporaryDirectory(prefix="lso-bench-") as folder:
+        output = Path(folder) / "lso.log"
+        command = [
+            sys.executable,
+            "-m",
+            "lso_core.cli.lso",
+            "up",
+            "--port",
+            "0",
+            "--data-dir",
+            f"{folder}/data",
+            *options,
+        ]
+        environ = {**os.environ, "LSO_LOG_LEVEL": "warning"}
+        with output.open("wb") as said:
+            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            yield _ready(process, output)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def _ready(process: "subprocess.Popen[bytes]", output: Path) -> str:
+    """Where the service listens, once it does."""
+
+    def listens_on() -> str | None:
+        if process.poll() is not None:
+            raise SystemExit(f"lso up ended with status {process.returncode}:\n{output.read_text()}")
+        found = _LISTENS.search(output.read_text())
+        return found[0] if found else None
+
+    return str(wait_for(listens_on, START_S))
+
+
+def wait_for(condition: Callable[[], Any], within_s: float, pause_s: float = 0.01) -> Any:
+    """The condition's first true value."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {within_s:.0f} s in vain")
+        time.sleep(pause_s)
+    return value
+
+
+def get(url: str) -> Json:
+    """A JSON answer."""
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - the URL is the service that is measured
+        return dict(json.load(answer))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Json:
+    """The JSON answer to a JSON body."""
+    given = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url, body, given)  # noqa: S310 - as above
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
+        return dict(json.load(answer))
+
+
+def register(url: str) -> int:
+    """A new system with a long window; its id."""
+    name = f"bench-{uuid.uuid4().hex}"
+    return int(post(f"{url}/systems", json.dumps({"name": name, "window_seconds": WINDOW_S}).encode())["system_id"])
+
+
+def total_of(url: str, system_id: int) -> int:
+    """How many events /health counts."""
+    return int(get(f"{url}/systems/{system_id}/health")["total"])
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port."""
+    parts = urllib.parse.urlsplit(url)
+    return str(parts.hostname), int(parts.port or 80)

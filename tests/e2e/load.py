@@ -1,0 +1,92 @@
+"""Pipelines under way: threads that post batches and retry each until it is taken."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+import httpx
+
+from tests.e2e.systems import events
+
+PATIENCE_S: Final = 30.0
+"""How long one batch may be retried before the pipeline calls it lost."""
+
+
+class Load:
+    """Posts batches to all systems until the block is left; every batch has an Idempotency-Key."""
+
+    def __init__(
+        self, url: str, systems: Sequence[int], *, threads: int = 3, batch: int = 40, pause_s: float = 0.03
+    ) -> None:
+        self.accepted: Counter[int] = Counter()
+        """Events that were answered with 202, by system."""
+        self.retries = 0
+        self.duplicates = 0
+        self.failures: list[str] = []
+        self._url = url
+        self._systems = systems
+        self._batch = events(batch - batch // 10, batch // 10)
+        self._pause_s = pause_s
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(threads)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def taken(self) -> Counter[int]:
+        """What has been accepted up to now."""
+        with self._lock:
+            return Counter(self.accepted)
+
+    def _run(self, number: int) -> None:
+        turn = number
+        with httpx.Client(base_url=self._url, timeout=5) as http:
+            while not self._stop.is_set():
+                turn += 1
+                self._deliver(http, self._systems[turn % len(self._systems)])
+                self._stop.wait(self._pause_s)
+
+    def _deliver(self, http: httpx.Client, system_id: int) -> None:
+        """Post one batch until it is answered; a batch that was begun is finished, also after the stop."""
+        key, deadline = uuid4().hex, time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            status, accepted, duplicate = self._try(http, system_id, key)
+            with self._lock:
+                if status == 202:
+                    self.accepted[system_id] += accepted
+                    self.duplicates += duplicate
+                    return
+                self.retries += 1
+                if status not in {0, 429, 503}:
+                    self.failures.append(f"status {status}")
+                    return
+            self._stop.wait(0.05)
+        with self._lock:
+            self.failures.append(f"not taken within {PATIENCE_S:.0f} s")
+
+    def _try(self, http: httpx.Client, system_id: int, key: str) -> tuple[int, int, bool]:
+        """Status (0 where there is no answer), events accepted, and whether they had been before."""
+        try:
+            answer = http.post(
+                f"/systems/{system_id}/events", json={"events": self._batch}, headers={"Idempotency-Key": key}
+            )
+        except httpx.TransportError:
+            return 0, 0, False
+        if answer.status_code != 202:
+            return answer.status_code, 0, False
+        receipt = answer.json()
+        return 202, receipt["accepted"], receipt["duplicate"]
