@@ -13,7 +13,7 @@ from lso_core.model.systems import System, SystemSpec
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import Store, keys, leases
-from lso_core.store.folding import Commit, Folding, Lease, Outcome, new_token
+from lso_core.store.folding import Commit, Folding, Lease, Outcome, Read, Stored, new_token
 from lso_core.store.server import Server
 from worker.stepping import know, step
 
@@ -97,9 +97,16 @@ class Room:
 
     async def prepare(self, system_id: int, most: int = 1_000) -> Commit:
         """Load, read and fold one system: all but the commit."""
-        known = know((await self.folding.load([system_id]))[system_id])
-        read = await self.folding.read([(system_id, known.position.cursor, most)])
-        return step(known, read[system_id], new_token()).commit
+        known = know(await self.stored(system_id))
+        read = (await self.folding.read([(system_id, known.position.cursor, most)]))[system_id]
+        assert isinstance(read, Read)
+        return step(known, read, new_token()).commit
+
+    async def stored(self, system_id: int) -> Stored:
+        """The system as it is stored, none of its keys gone bad."""
+        found = (await self.folding.load([system_id]))[system_id]
+        assert isinstance(found, Stored)
+        return found
 
     async def fold(self, system_id: int, most: int = 1_000) -> Outcome:
         """One whole fold of one system."""

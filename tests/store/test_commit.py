@@ -131,7 +131,7 @@ async def test_a_commit_writes_cursor_counters_slots_and_answers(room: Room) -> 
     system_id = await waiting(room, entries=2)
     assert await room.fold(system_id) is Outcome.DONE
     [last] = await room.store.reads.entries(system_id, None, 1)
-    stored = (await room.folding.load([system_id]))[system_id]
+    stored = await room.stored(system_id)
     position = stored.position
     assert (position.cursor, position.events, position.entries) == (last.entry_id, 15, 3)
     assert position.at_ms == last.at_ms
@@ -160,10 +160,10 @@ async def test_folding_bit_by_bit_gives_what_one_fold_gives(room: Room) -> None:
 
 async def test_a_commit_without_entries_moves_the_window_and_nothing_else(room: Room) -> None:
     system_id = await waiting(room, entries=0)
-    before = (await room.folding.load([system_id]))[system_id].position
+    before = (await room.stored(system_id)).position
     stats = await room.stats(partition_of(system_id))
     assert await room.fold(system_id) is Outcome.DONE
-    after = (await room.folding.load([system_id]))[system_id].position
+    after = (await room.stored(system_id)).position
     assert msgspec.structs.replace(after, token=before.token) == before
     assert after.token != before.token
     assert await room.stats(partition_of(system_id)) == stats

@@ -272,7 +272,7 @@ async def test_patches_of_many_processes_all_arrive(connect: Callable[[], Server
     )
     found = await rooms[0].store.registry.get(system.system_id)
     assert (found.description, found.tags, found.window_seconds) == ("a description", ("x",), 900)
-    stored = (await rooms[0].folding.load([system.system_id]))[system.system_id]
+    stored = await rooms[0].stored(system.system_id)
     assert stored.system == found
 
 
@@ -284,10 +284,10 @@ async def test_a_change_that_never_reached_the_partition_is_completed_by_the_swe
     where = (keys.NAMES, keys.RECORDS, keys.PENDING)
     what = (system.system_id, record.raw, raw, record.spec.name, spec.name)
     assert await room.server.one(Call("amend", where, what)) == [b"ok"]
-    assert (await room.folding.load([system.system_id]))[system.system_id].system.window_seconds == 300
+    assert (await room.stored(system.system_id)).system.window_seconds == 300
     now = await room.now_ms()
     assert await room.store.registry.finish_pending(now + TAKEN_OVER_MS + 2_000) == 1
-    assert (await room.folding.load([system.system_id]))[system.system_id].system.window_seconds == 600
+    assert (await room.stored(system.system_id)).system.window_seconds == 600
     assert await room.server.one(("ZCARD", keys.PENDING)) == 0
 
 
