@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import redis
 
@@ -20,6 +21,10 @@ pytest.register_assert_rewrite(
     "tests.e2e.systems",
     "tests.e2e.wire",
 )
+
+
+hypothesis.settings.register_profile("lso", deadline=None, max_examples=50)  # deadlines measure the machine's load
+hypothesis.settings.load_profile("lso")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.screens import Screen
 from tests.client.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.e2e.service import ROOT, Service
+from tests.e2e.service import ROOT, Service, running_service
 
 LSO = (sys.executable, "-m", "lso_core.cli.lso")
 
@@ -29,12 +29,8 @@ OpenScreen = Callable[..., Screen]
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """A service that these tests share; each uses systems of its own."""
-    with tempfile.TemporaryDirectory(prefix="lso-cli-") as folder:
-        running = Service.start(Path(folder))
-        try:
-            yield running
-        finally:
-            running.stop()
+    with running_service() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +23,7 @@ from tests.client.faulty_proxy import (
     FaultyProxy,
     faulty_proxy,
 )
-from tests.e2e.service import Service
+from tests.e2e.service import Service, running_service
 
 Connect = Callable[..., Client]
 EVENTS = 100
@@ -41,12 +39,8 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with tempfile.TemporaryDirectory(prefix="lso-sdk-") as folder:
-        running = Service.start(Path(folder))
-        try:
-            yield running
-        finally:
-            running.stop()
+    with running_service() as running:
+        yield running
 
 
 @pytest.fixture

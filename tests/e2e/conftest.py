@@ -1,6 +1,5 @@
 """One service for the tests that leave it as it is, and services of their own for those that do not."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.service import Service
+from tests.e2e.service import Service, running_service
 from tests.e2e.systems import ObservedSystem, register
 
 StartService = Callable[..., Service]
@@ -19,12 +18,8 @@ NewSystem = Callable[..., ObservedSystem]
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """The service as it is by default. Tests share it; each registers systems of its own."""
-    with tempfile.TemporaryDirectory(prefix="lso-e2e-") as folder:
-        running = Service.start(Path(folder))
-        try:
-            yield running
-        finally:
-            running.stop()
+    with running_service() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -143,6 +145,17 @@ class Service:
         for child in below:
             _send(child, signal.SIGKILL)
         psutil.wait_procs(below, timeout=3)
+
+
+@contextmanager
+def running_service() -> Iterator[Service]:
+    """A service with the default settings and data of its own, for tests that share it and leave it as it is."""
+    with tempfile.TemporaryDirectory(prefix="lso-") as folder:
+        service = Service.start(Path(folder))
+        try:
+            yield service
+        finally:
+            service.stop()
 
 
 def launch(command: list[str], output: Path, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:

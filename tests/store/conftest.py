@@ -2,16 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import hypothesis
 import pytest
 
 from lso_core.settings import Settings
 from lso_core.store.server import Server
 from tests.store.backends import Backend, running
 from tests.store.rooms import Room
-
-hypothesis.settings.register_profile("lso", deadline=None, max_examples=50)  # deadlines measure the machine's load
-hypothesis.settings.load_profile("lso")
 
 
 @pytest.fixture(scope="session", params=["fakeredis", "valkey", "redis"])

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import hypothesis
 import pytest
 
 from lso_core.settings import Settings
@@ -10,9 +9,6 @@ from lso_core.store.server import Server
 from tests.store.backends import Backend, find, running
 from tests.store.rooms import Room
 from tests.worker.crew import Crew
-
-hypothesis.settings.register_profile("lso", deadline=None, max_examples=50)  # deadlines measure the machine's load
-hypothesis.settings.load_profile("lso")
 
 
 @pytest.fixture(scope="session")
