@@ -74,11 +74,11 @@ async def post_events(request: Asked, system_id: FromPath[int]) -> Ready:
     """Send a batch of events."""
     service = service_of(request)
     try:
-        batch, receipt = await _take(request, service, system_id)
+        size, batch, receipt = await _take(request, service, system_id)
     except LsoError as error:
         service.telemetry.refused.labels(row_of(error).slug).inc()
         raise
-    _count(service, batch, receipt)
+    _count(service, size, batch, receipt)
     findings = tuple(reject.finding for reject in batch.rejects)
     body = Accepted(
         receipt.accepted, receipt.duplicate, receipt.entries, len(findings), findings[: InputError.MAX_FINDINGS]
@@ -86,8 +86,8 @@ async def post_events(request: Asked, system_id: FromPath[int]) -> Ready:
     return answer(body, 202)
 
 
-async def _take(request: Asked, service: Service, system_id: int) -> tuple[Batch, Receipt]:
-    """Read, decode and append."""
+async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, Batch, Receipt]:
+    """Read, decode and append: bytes of the inflated body, batch and receipt."""
     headers, held = request.scope["headers"], 0
     try:
         async with missing_first(service.store.registry, system_id):
@@ -105,11 +105,11 @@ async def _take(request: Asked, service: Service, system_id: int) -> tuple[Batch
             )
             batch = await _decode(service, sent, skip=skip)
         try:
-            return batch, await service.store.ingest.append(system_id, batch, key)
+            return held, batch, await service.store.ingest.append(system_id, batch, key)
         except FutureEventError as error:
             late = msgspec.structs.replace(sent, latest_ms=error.latest_allowed_ms)
             batch = await _decode_carefully(service, late, skip=skip)
-            return batch, await service.store.ingest.append(system_id, batch, key)
+            return held, batch, await service.store.ingest.append(system_id, batch, key)
     finally:
         service.budget.give_back(held)
 
@@ -140,12 +140,13 @@ def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     return key
 
 
-def _count(service: Service, batch: Batch, receipt: Receipt) -> None:
+def _count(service: Service, size: int, batch: Batch, receipt: Receipt) -> None:
     telemetry = service.telemetry
     if receipt.duplicate:
         telemetry.duplicates.inc()
         return
     telemetry.accepted_batches.inc()
+    telemetry.body_bytes.inc(size)
     telemetry.accepted.inc(receipt.accepted)
     if batch.rejects:
         telemetry.rejected.inc(len(batch.rejects))
