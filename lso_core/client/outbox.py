@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STUCK_S = 0.02
 """A batch that is out for longer is put on disk, and with it what waits behind it."""
+OVERDUE_S = 0.3
+"""An event that nobody has taken by then is put on disk too: the sender may still be importing, or starved."""
 
 
 class Outbox:
@@ -79,7 +81,7 @@ class Outbox:
         """Put on disk what cannot leave at once, for the keeper. Answers how many batches were written."""
         with self._changed:
             stuck = self._out_since is not None and time.monotonic() - self._out_since > STUCK_S
-            return self._store() if stuck else 0
+            return self._store() if stuck or self._queue.oldest_age_s() > OVERDUE_S else 0
 
     def claim(self) -> int:
         """Take over what processes that are gone left in the spool. Answers how many batches."""

@@ -131,6 +131,12 @@ class EventQueue:
                 return None
             return max(0.0, self._open.since + linger_s - time.monotonic())
 
+    def oldest_age_s(self) -> float:
+        """How long the oldest event has waited; 0 when none does."""
+        with self._lock:
+            oldest = self._full[0] if self._full else self._open
+            return 0.0 if oldest is None else time.monotonic() - oldest.since
+
     def first_waiting(self) -> int:
         """Number of the oldest event that still waits; `accepted` when none does."""
         with self._lock:

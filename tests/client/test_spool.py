@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from lso_core.client import Client
-from lso_core.client.spool import Name
+from lso_core.client.config import read_config
+from lso_core.client.counters import Counters
+from lso_core.client.notices import Notices
+from lso_core.client.outbox import Outbox
+from lso_core.client.queue import EventQueue
+from lso_core.client.spool import Name, Spool
 from tests.client.conftest import SYSTEM, until
 from tests.client.faulty_proxy import HANG, SWALLOW, UNAVAILABLE, Fault, FaultyProxy
 from tests.client.observatory import Observatory
@@ -105,6 +110,17 @@ def test_what_was_spooled_leaves_the_disk_when_the_way_is_free(
     assert client.flush(10)
     assert files(tmp_path) == []
     assert observatory.numbers(SYSTEM) == dict.fromkeys(range(95), 1)
+
+
+def test_events_that_no_sender_takes_are_written_too(tmp_path: Path) -> None:
+    config = read_config("http://lso", SYSTEM, api_key="", spool_dir=tmp_path, register=True, options={}, environ={})
+    queue, counters = EventQueue(10, 10), Counters()
+    outbox = Outbox(config, queue, Spool(config, counters, Notices()), counters)
+    queue.offer(b"{}")
+    assert outbox.keep() == 0
+    until(lambda: outbox.keep() == 1)
+    assert [content.splitlines()[1:] for content in contents(tmp_path)] == [[b"{}"]]
+    assert outbox.park(1) == 0
 
 
 def test_nothing_is_written_while_the_server_answers(
