@@ -6,7 +6,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.e2e.service import running_service
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,3 +58,32 @@ def test_the_command_line_says_what_it_needs(wheel: Path) -> None:
     done = run_in_nothing(wheel, "from lso_core.cli import main; sys.exit(main())")
     assert done.returncode == 1
     assert done.stderr == "lso: the command line needs rich-click and rich; install them with: pip install 'lso[cli]'\n"
+
+
+PIPELINE = """
+import sys
+from lso_core import client as lso
+lso.init(sys.argv[1], system="from-the-wheel")
+with lso.run() as run:
+    for stage in ("extract", "load"):
+        with run.stage(stage) as span:
+            span.set(rows=3)
+sys.exit(0 if lso.flush(10) else "the events were not taken")
+"""
+
+
+def test_a_pipeline_with_only_the_wheel_installed_is_observed(wheel: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(empty)], check=True)
+    python = empty / "bin" / "python"
+    install = ["install", "--no-index", "--no-deps", "--quiet", "--disable-pip-version-check", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *install], check=True)
+    with running_service() as service:
+        subprocess.run([str(python), "-I", "-c", PIPELINE, service.url], check=True, timeout=30)
+
+        def seen() -> dict[str, int] | None:
+            [system] = httpx.get(f"{service.url}/systems?name=from-the-wheel").json()["items"]
+            metrics = httpx.get(f"{service.url}/systems/{system['system_id']}/metrics").json()
+            return dict(metrics["event_types"]) if metrics["total"] == 2 else None
+
+        assert wait_for(seen, "both stages are counted") == {"start": 1, "success": 2, "end": 1}
