@@ -230,6 +230,7 @@ class Folder:
         if memory.limit:
             self._pressed = memory.used > PRESSED * memory.limit
             self._hot_cap = min(self._settings.hot_bytes, int(HOT_SHARE * memory.limit)) // PARTITIONS
+            self.store.mark_for(self._hot_cap)
         held = list(self._leases.values())
         for lease in held:
             await self.store.unpark(lease)

@@ -49,7 +49,8 @@ _RULES: Final[dict[str, tuple[msgspec.json.Decoder[Any], str]]] = {
 
 _POSITION: Final = re.compile(r"\(byte (\d+)\)$")
 _LITERAL: Final = re.compile(rb"-?(?:NaN|Infinity)")
-_LONE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES: Final = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u(?P<lone>[dD][89a-fA-F])|\\.", re.DOTALL)
+"""A surrogate pair, half of one, or any other escape."""
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{309}")
 
 
@@ -229,6 +230,7 @@ def _syntax(text: bytes, error: Exception) -> Problem:
     literal = _LITERAL.search(text, max(0, at - 1), at + len(b"Infinity"))
     if literal and literal.start() <= at:
         return Problem(field, _NOT_FINITE)
-    if "surrogate" in str(error) or (at == len(text) and _LONE.search(text)):
-        return Problem(field, "holds half of a surrogate pair")
+    lone = next((found.start() for found in _ESCAPES.finditer(text) if found["lone"]), None)
+    if lone is not None and ("surrogate" in str(error) or at == len(text)):
+        return Problem(outline(text).key_at(lone), "holds half of a surrogate pair")
     return Problem("", "is malformed JSON near", at)

@@ -16,7 +16,7 @@ from lso_core.model import snapshots
 from lso_core.model.errors import BadKeyError
 from lso_core.model.snapshots import Summary, Verdict
 from lso_core.model.systems import System
-from lso_core.model.windows import partition_of
+from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
 from lso_core.store.ingest import DEAD_LETTERS
@@ -24,7 +24,8 @@ from lso_core.store.registry import read_system, snapshot_args
 from lso_core.store.server import Call, Server, Value
 
 MARK_BYTES: Final = 4 << 20
-"""Folded entries are trimmed in pieces of about this many bytes…"""
+"""Folded entries are trimmed in pieces of about this many bytes, or of a sixteenth of what a partition may keep…"""
+MARKS_A_SHARE: Final = 16
 MARKS_AN_AGE: Final = 60
 """…or of this part of the time that they are kept."""
 TRIM_STEPS: Final = 64
@@ -153,6 +154,11 @@ class Folding:
         self._server = server
         self._mark_ms = max(1_000, settings.hot_seconds * 1_000 // MARKS_AN_AGE)
         self._hot_ms = settings.hot_seconds * 1_000
+        self.mark_for(settings.hot_bytes // PARTITIONS)
+
+    def mark_for(self, share_bytes: int) -> None:
+        """Mark finely enough for a partition that may keep `share_bytes` of folded entries."""
+        self._mark_bytes = min(MARK_BYTES, share_bytes // MARKS_A_SHARE)
 
     async def peek(self, partitions: Sequence[int], now_ms: int, most: int) -> list[Peek]:
         """What wants work in `partitions` at about Redis' time `now_ms`; at most `most` systems of each kind."""
@@ -251,7 +257,7 @@ class Folding:
             *snapshot_args(commit.summary, commit.system.name),
             keys.GROUP,
             self._mark_ms,
-            MARK_BYTES,
+            self._mark_bytes,
             DEAD_LETTERS,
             len(commit.slots),
             *(part for pair in commit.slots.items() for part in pair),

@@ -1,6 +1,7 @@
 """A deleted system leaves nothing behind, and nothing of it comes back."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -9,9 +10,10 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.conftest import NewSystem
+from tests.e2e.conftest import NewSystem, StartService
+from tests.e2e.load import Load
 from tests.e2e.service import Service
-from tests.e2e.systems import ObservedSystem, event, events
+from tests.e2e.systems import ObservedSystem, event, events, register
 from tests.e2e.traces import keys_of, mentions_of
 from tests.waiting import wait_for
 
@@ -110,3 +112,38 @@ def test_the_fleet_forgets_a_deleted_system(http: httpx.Client, system: Observed
     before = sum(http.get("/health").json()["counts"].values())
     system.http.delete(system.path)
     wait_for(lambda: sum(http.get("/health").json()["counts"].values()) == before - 1, "it is not counted any more")
+
+
+@pytest.mark.timeout(90)
+def test_what_a_stopped_worker_still_had_in_hand_does_not_bring_a_system_back(start_service: StartService) -> None:
+    """The worker is stopped under load, past its lease; the systems are deleted, and then it goes on where it was."""
+    service = start_service("--workers", "1")
+    with service.client() as http, service.redis() as store:
+        systems = [register(http) for _ in range(8)]
+        with Load(service.url, [system.id for system in systems], pause_s=0):
+            for system in systems:
+                wait_for(partial(has_counted, system), "events are counted")
+            for worker in service.children("worker"):
+                worker.suspend()
+            for system in systems:
+                system.take(events(100))
+        deleted = systems[:4]
+        for system in deleted:
+            assert 204 == http.delete(system.path).status_code
+        since = time.monotonic()
+        wait_for(lambda: time.monotonic() - since > 2.5, "the lease is over")
+        service.resume()
+        for system in systems[4:]:
+            before = system.health()["total"]
+            system.take([event()])
+            wait_for(partial(has_counted, system, before), "the others are folded again", within=20)
+        for system in deleted:
+            assert 404 == http.get(system.path).status_code
+            wait_for(partial(is_gone, store, system), f"system {system.id} is gone")
+        assert {system.id for system in systems[4:]} == {
+            line["system_id"] for line in http.get("/health").json()["items"]
+        }
+
+
+def has_counted(system: ObservedSystem, more_than: int = 0) -> bool:
+    return int(system.health()["total"]) > more_than

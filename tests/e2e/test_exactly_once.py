@@ -17,7 +17,9 @@ from tests.e2e.systems import ObservedSystem, event, register
 from tests.e2e.traces import groups
 from tests.waiting import wait_for
 
-SYSTEMS = 8
+PARTITIONS = frozenset({0, 3, 5, 10, 15, 20, 25, 30})
+"""Where the eight systems live: even and odd, low and high, so that two workers share them however they share."""
+SYSTEMS = len(PARTITIONS)
 TAKEOVER_S = 3.0
 """A dead or stopped worker's partitions fold elsewhere within this time."""
 LEASE_S = 2.0
@@ -30,7 +32,8 @@ class Scene:
     def __init__(self, service: Service, http: httpx.Client) -> None:
         self.service = service
         self.http = http
-        self.systems = [register(http, window_seconds=3_600) for _ in range(SYSTEMS)]
+        registered = [register(http, window_seconds=3_600) for _ in range(32)]
+        self.systems = [system for system in registered if system.id % 32 in PARTITIONS]
         self.probes: Counter[int] = Counter()
         """Events that were posted besides the load, to see how fast they are counted."""
         self.dice = random.Random(SEED)
@@ -46,6 +49,18 @@ class Scene:
             return found if len(found) >= count else []
 
         return wait_for(enough, f"there are {count} workers", within=20)
+
+    def shared(self) -> list[psutil.Process]:
+        """Both workers, once they share the leases evenly, so that either has something to lose."""
+
+        def evenly() -> bool:
+            with self.service.redis() as store:
+                owners = [store.hget(f"lso:{{p{number:02d}}}:lease", "owner") for number in range(32)]
+            return sorted(Counter(owners).values()) == [16, 16]
+
+        found = self.workers()
+        wait_for(evenly, "two workers hold 16 leases each", within=20)
+        return found
 
     def takeover(self, load: Load, disturb: Callable[[], object]) -> float:
         """Seconds from a disturbance until an event that came right after it is counted, in the slowest system."""
@@ -111,7 +126,7 @@ def kill_workers(start_service: StartService, kills: int) -> None:
         with scene.load() as load:
             took = []
             for _ in range(kills):
-                victim = scene.dice.choice(scene.workers())
+                victim = scene.dice.choice(scene.shared())
                 took.append(scene.takeover(load, victim.kill))
                 await_new(scene, victim)
         scene.check(load)
@@ -137,12 +152,11 @@ def stop_workers(start_service: StartService, stops: int) -> None:
         with scene.load() as load:
             took = []
             for _ in range(stops):
-                victim = scene.dice.choice(scene.workers())
+                victim = scene.dice.choice(scene.shared())
                 stopped = time.monotonic()
                 took.append(scene.takeover(load, victim.suspend))
                 wait_for(partial(has_passed, stopped, LEASE_S + 0.5), "the lease is over")
                 victim.resume()
-                shared_again(scene)
         scene.check(load)
     assert max(took) <= TAKEOVER_S, f"takeovers took {[round(one, 1) for one in took]} s"
 
@@ -153,11 +167,6 @@ def has_passed(since: float, seconds: float) -> bool:
 
 def has_taken(load: Load, count: int) -> bool:
     return load.taken().total() > count
-
-
-def shared_again(scene: Scene) -> None:
-    """Wait until both workers are counted, so that the next one to stop has something to lose."""
-    wait_for(lambda: scene.http.get("/autoscale").json()["workers"] == 2, "both workers are back", within=20)
 
 
 @pytest.mark.timeout(150)
