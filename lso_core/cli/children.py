@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lso_core.cli.processes import ROOT
 from lso_core.model.errors import LsoError
-from lso_core.store.embedded import EmbeddedServer
+from lso_core.store.embedded import EmbeddedServer, end
 from lso_core.store.leases import release_worker
 from lso_core.store.tether import tethered
 
@@ -107,16 +107,8 @@ class LsoChild:
         return await self._process.wait()
 
     async def stop(self, within: float) -> None:
-        process = self._process
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), within)
-            except TimeoutError:
-                process.kill()
-        await process.wait()
+        if self._process is not None:
+            await end(self._process, within)
 
     async def after_death(self) -> None:
         """Nothing."""

@@ -135,13 +135,7 @@ class EmbeddedServer:
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), within)
-            except TimeoutError:
-                process.kill()
-        await process.wait()
+        await end(process, within)
         self._process = None
         (self._data_dir / "redis.pid").unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
@@ -209,6 +203,17 @@ class EmbeddedServer:
         if self._lock is None:
             raise RuntimeError("the data directory was given back")
         return self._lock
+
+
+async def end(process: asyncio.subprocess.Process, within: float) -> None:
+    """End a process: SIGTERM, and SIGKILL after `within` seconds."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), within)
+        except TimeoutError:
+            process.kill()
+    await process.wait()
 
 
 def socket_path(data_dir: Path) -> Path:
