@@ -49,7 +49,9 @@ def test_success_is_start_and_a_counted_outcome(lso: RunLso, http: httpx.Client,
 
 
 def test_failure_carries_the_last_lines_without_colours(lso: RunLso, http: httpx.Client, name: str) -> None:
-    done = lso("run", "-s", name, "--lines", "3", "--", "sh", "-c", r"seq 9; printf '\033[31mred\033[0m\n' >&2; exit 3")
+    done = lso(
+        "run", "-s", name, "--lines", "3", "--", "sh", "-c", r"{ seq 9; printf '\033[31mred\033[0m\n'; } >&2; exit 3"
+    )
     outcome = events(http, name, 2)[1]
     assert 3 == done.returncode
     assert ("failure", "error", 3, "exit status 3") == (
