@@ -174,7 +174,7 @@ class EmbeddedServer:
         return (self.binary.path, *words, *self.binary.options())
 
     async def _until_ready(self, process: asyncio.subprocess.Process, say: Say) -> None:
-        client = redis.asyncio.Redis(unix_socket_path=str(self.socket))
+        client = redis.asyncio.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)  # it may accept, then hang
         said_at = time.monotonic()
         try:
             while True:
