@@ -5,13 +5,13 @@ with a few operations over the whole body; it answers None where it cannot be su
 by itself, names what is wrong, and is the truth: a property test holds the two against each other.
 """
 
-import hashlib
 import itertools
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+import xxhash
 
 from lso_core.compute import columns, scrutiny
 from lso_core.compute.outline import Outline, outline
@@ -197,7 +197,7 @@ def _is_complete(cut: columns.Columns) -> bool:
 
 
 def _batch(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
-    digest = hashlib.blake2b(post.body, digest_size=16).digest() if post.keyed else b""
+    digest = xxhash.xxh3_128_digest(post.body) if post.keyed else b""
     return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, digest, rejects)
 
 

@@ -79,32 +79,37 @@ _read_names = msgspec.msgpack.Decoder(_Names)
 
 def cut(events: Sequence[Event]) -> Columns:
     """The columns of validated events. Raises ValueError where a `ts` is not an RFC 3339 date-time."""
-    texts = [event.ts for event in events]
-    latencies = [event.latency_ms for event in events]
-    stage, stages = _positions([event.stage for event in events], {None: 0})
-    event_type, event_types = _positions([event.event_type for event in events], {})
-    ts_ms, has_ts = _parse_ts(texts)
-    latency_us, has_latency = _to_us(latencies)
+    stage, stages = _positions([event.stage for event in events], _Numbers({None: 0}))
+    event_type, event_types = _positions([event.event_type for event in events], _Numbers())
+    ts_ms, has_ts = _parse_ts([event.ts for event in events])
+    latency_us, has_latency = _to_us([event.latency_ms for event in events])
     error = np.array([event.status == "error" for event in events], np.bool_)
     return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types)
 
 
-def _positions(names: Sequence[str | None], seen: dict[str | None, int]) -> tuple[Ints, tuple[str, ...]]:
-    """Each name's position by first occurrence after those in `seen`, and the names met."""
-    for name in dict.fromkeys(names):
-        seen.setdefault(name, len(seen))
-    column = np.fromiter(map(seen.__getitem__, names), np.int64, len(names))
-    return column, tuple(name for name in seen if name is not None)
+class _Numbers(dict[str | None, int]):
+    """Numbers names in the order in which they are first asked for."""
+
+    def __missing__(self, name: str | None) -> int:
+        number = self[name] = len(self)
+        return number
+
+
+def _positions(names: Sequence[str | None], numbers: _Numbers) -> tuple[Ints, tuple[str, ...]]:
+    """Each name's number, and the names met."""
+    column = np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+    return column, tuple(name for name in numbers if name is not None)
 
 
 def _parse_ts(texts: list[str | None]) -> tuple[Ints, Bools]:
     given = [text for text in texts if text is not None]
+    ts_ms = timestamps.parse(given)
     if len(given) == len(texts):
-        return timestamps.parse(given), np.ones(len(texts), np.bool_)
+        return ts_ms, np.ones(len(texts), np.bool_)
     has_ts = np.array([text is not None for text in texts], np.bool_)
-    ts_ms = np.zeros(len(texts), np.int64)
-    ts_ms[has_ts] = timestamps.parse(given)
-    return ts_ms, has_ts
+    all_ms = np.zeros(len(texts), np.int64)
+    all_ms[has_ts] = ts_ms
+    return all_ms, has_ts
 
 
 def _to_us(latencies: list[float | None]) -> tuple[Ints, Bools]:
