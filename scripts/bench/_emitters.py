@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     connections: int
     number: int
     """Of the process; it takes turns at the systems from there on."""
+    every_s: float = 0.0
+    """Each connection sends a batch this often, or one right after the other."""
 
     def system_of(self, turn: int) -> int:
         """The system that a batch goes to."""
@@ -60,7 +62,15 @@ class Emitters:
 
     def run(self) -> list[Sent]:
         """Let them send everything; what each did, when the last has ended."""
+        self.start()
+        return self.finish()
+
+    def start(self) -> None:
+        """Let them begin."""
         self._start.wait()
+
+    def finish(self) -> list[Sent]:
+        """What each did, when the last has ended."""
         sent = [self._sent.get() for _ in self._processes]
         for process in self._processes:
             process.join()
@@ -74,7 +84,7 @@ def _emit(plan: Plan, start: Barrier, sent: Any) -> None:
         lines = [stack.enter_context(_Line(plan.address)) for _ in shares]
         done: list[Sent] = []
         threads = [
-            threading.Thread(target=lambda line=line, share=share: done.append(line.deliver(share, plan.events)))
+            threading.Thread(target=lambda line=line, share=share: done.append(line.deliver(share, plan)))
             for line, share in zip(lines, shares, strict=True)
         ]
         start.wait(PREPARE_S)
@@ -134,11 +144,13 @@ class _Line:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def deliver(self, requests: Sequence[bytes], events: int) -> Sent:
-        """Send one request after the other, each until it is taken."""
+    def deliver(self, requests: Sequence[bytes], plan: Plan) -> Sent:
+        """Send one request after the other, each when it is due and until it is taken."""
         latencies: list[float] = []
         refused = 0
-        for request in requests:
+        first = time.perf_counter()
+        for turn, request in enumerate(requests):
+            time.sleep(max(0.0, first + turn * plan.every_s - time.perf_counter()))
             began = time.perf_counter()
             while (status := self._exchange(request)) == 503:
                 refused += 1
@@ -146,7 +158,7 @@ class _Line:
             if status != 202:
                 raise SystemExit(f"a batch was answered with {status}")
             latencies.append(time.perf_counter() - began)
-        return Sent(events * len(requests), sum(map(len, requests)), refused, latencies)
+        return Sent(plan.events * len(requests), sum(map(len, requests)), refused, latencies)
 
     def _exchange(self, request: bytes) -> int:
         """Send a request; the status of its answer, read to its end."""
