@@ -61,6 +61,8 @@ class FoldReport(msgspec.Struct, frozen=True):
     """Commits refused because lease, cursor or token were no longer as read."""
     parked: int = 0
     dead: int = 0
+    more: int = 0
+    """Systems whose streams go on behind what was read."""
     seconds: float = 0.0
 
 
@@ -322,7 +324,7 @@ def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
 
 def _report_of(one: Step) -> FoldReport:
     entries = one.commit.after.entries - one.commit.before.entries
-    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead))
+    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead), more=one.more)
 
 
 def _plus(one: FoldReport, other: FoldReport) -> FoldReport:

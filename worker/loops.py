@@ -17,7 +17,10 @@ TEND_S: Final = 0.5
 """Leases last four of these."""
 HOUSE_S: Final = 1.0
 PACE_S: Final = 0.02
-"""A step that did something is followed by the next at the earliest after this: small commits cost as much as large."""
+LONGEST_PACE_S: Final = 0.1
+RESTS: Final = 3
+"""Most of a step's cost does not depend on how much it folds. So a step that did something is followed by a rest of three
+times its length, within these bounds from begin to begin: the more there is to do, the fewer and larger the steps."""
 IDLE_S: Final = 0.05
 AWAY_S: Final = 0.25
 """How soon to try again when Redis is away."""
@@ -98,7 +101,7 @@ class Loops:
         self._count(report)
         if not report.systems:
             return IDLE_S
-        return max(0.0, PACE_S - (self._turned - began))
+        return rest_after(report, self._turned - began)
 
     def _count(self, report: FoldReport) -> None:
         telemetry = self._telemetry
@@ -120,3 +123,11 @@ class Loops:
             await self._folder.leave()
         except StoreError as error:
             log.warning("leases.not-released", error=str(error))
+
+
+def rest_after(report: FoldReport, took_s: float) -> float:
+    """How long to rest after a step that did something; not at all where it left something to do."""
+    if report.more:
+        return 0.0
+    pace_s = min(LONGEST_PACE_S, max(PACE_S, (1 + RESTS) * took_s))
+    return max(0.0, pace_s - took_s)

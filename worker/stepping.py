@@ -39,6 +39,8 @@ class Step(msgspec.Struct, frozen=True):
     commit: Commit
     known: Known
     events: int
+    more: bool
+    """The stream goes on behind what was read."""
 
 
 def know(stored: Stored) -> Known:
@@ -95,7 +97,7 @@ def step(known: Known, read: Read, token: bytes) -> Step:
         dead=decoded.dead,
     )
     events = after.events - known.position.events
-    return Step(commit, _known(known, state, after, decoded.taken), events)
+    return Step(commit, _known(known, state, after, decoded.taken), events, more=end_ms is None)
 
 
 def _advance(before: Position, taken: list[Entry], token: bytes) -> Position:

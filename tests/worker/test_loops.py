@@ -10,9 +10,9 @@ from lso_core.telemetry import Telemetry
 from tests.store.rooms import Room, batch
 from tests.waiting import eventually
 from tests.worker.crew import Crew
-from worker.folding import Folder
+from worker.folding import Folder, FoldReport
 from worker.jobs.sweep import sweep
-from worker.loops import Loops
+from worker.loops import Loops, rest_after
 
 
 async def test_events_show_within_a_second_and_a_stop_gives_the_leases_back(room: Room, crew: Crew) -> None:
@@ -73,3 +73,12 @@ async def test_the_sweep_finds_forgotten_systems_and_half_done_registrations(roo
     folder = await crew.alone()
     assert (await folder.fold_once()).systems == 3
     assert await sweep(room.folding, room.store.registry, await room.now_ms()) == 0
+
+
+@pytest.mark.parametrize(
+    ("took_s", "more", "rest_s"),
+    [(0.001, 0, 0.019), (0.01, 0, 0.03), (0.05, 0, 0.05), (0.3, 0, 0.0), (0.01, 1, 0.0)],
+    ids=["short", "in between", "long", "longer than the longest pace", "not at the end"],
+)
+def test_the_rest_after_a_step_grows_with_it_up_to_a_bound(took_s: float, more: int, rest_s: float) -> None:
+    assert rest_s == pytest.approx(rest_after(FoldReport(systems=1, more=more), took_s))
