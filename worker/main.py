@@ -13,6 +13,7 @@ import signal
 from typing import Any, Final
 
 import structlog
+from arq.worker import Worker
 
 from lso_core.settings import Settings
 from lso_core.store import Store
@@ -64,8 +65,18 @@ class Process:
             except AWAY as error:
                 log.warning("arq.restarts", error=str(error))
             finally:
-                await worker.close()
+                await _close(worker)
             await asyncio.sleep(RESTART_S)
+
+
+async def _close(worker: Worker) -> None:
+    """Close what arq holds. It takes its health key back first, which fails where Redis is away; that ends nothing."""
+    pool = worker.pool
+    try:
+        await worker.close()
+    except AWAY as error:
+        log.info("arq.not-signed-off", error=str(error))
+        await pool.aclose(close_connection_pool=True)
 
 
 def new_worker_id() -> str:

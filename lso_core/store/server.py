@@ -31,6 +31,9 @@ AWAY: Final = (redis.exceptions.RedisError, OSError)
 _BAD_KEY: Final = ("WRONGTYPE", "ERR user_script")
 """What Redis says when a command or a script met something in a key that it cannot work with."""
 
+_CLOSED: Final = "handler is closed"
+"""What uvloop says, in a RuntimeError, of a write to a connection that was reset just before."""
+
 Value = str | bytes | int | float
 Command = tuple[Value, ...]
 
@@ -243,6 +246,10 @@ class Server:
             raise translate(error) from error
         except OSError as error:
             raise StoreError(f"Redis cannot be reached: {error}") from error
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            raise StoreError("Redis cannot be reached: it closed the connection") from error
 
     def _words(self, call: Command | Call) -> Command:
         if not isinstance(call, Call):
