@@ -11,4 +11,6 @@ SEED = 1
 @pytest.mark.parametrize("name", faults())
 def test_promises_hold(name: str) -> None:
     result = run(name, faults()[name], SEED, short=True)
+    if result.skipped:
+        pytest.skip(result.line)
     assert result.problems == [], result.line

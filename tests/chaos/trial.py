@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -29,10 +29,14 @@ class Result(msgspec.Struct, frozen=True):
     """What was measured, units in the names: `takeover_p50_s`."""
     problems: list[str]
     """Promises that did not hold, a sentence each; empty where all did."""
+    skipped: str = ""
+    """Why it was not run, "" where it was."""
 
     @property
     def line(self) -> str:
         """The result on one line."""
+        if self.skipped:
+            return f"SKIP {self.fault} not run: {self.skipped}"
         head = f"{'FAIL' if self.problems else 'PASS'} {self.fault} seed={self.seed} form={self.form}"
         figures = " ".join(
             f"{name}={value:,}" if isinstance(value, int) else f"{name}={value}" for name, value in self.figures.items()
@@ -42,7 +46,11 @@ class Result(msgspec.Struct, frozen=True):
 
     def json(self) -> str:
         """The result as a line of JSON."""
-        return json.dumps({"passed": not self.problems, **msgspec.to_builtins(self)})
+        return json.dumps({"passed": not (self.problems or self.skipped), **msgspec.to_builtins(self)})
+
+
+class SkippedError(Exception):
+    """This machine cannot show the fault; the text says why."""
 
 
 class Trial:
@@ -67,6 +75,10 @@ class Trial:
         if not holds:
             self.problems.append(otherwise)
 
+    def skip(self, reason: str) -> NoReturn:
+        """Leave a trial that this machine does not permit."""
+        raise SkippedError(reason)
+
     def start_service(
         self, *options: str, environ: Mapping[str, str] | None = None, redis_url: str | None = None
     ) -> Service:
@@ -89,10 +101,16 @@ def run(name: str, fault: Fault, seed: int, *, short: bool) -> Result:
             trial = Trial(seed, Path(folder), stack, short=short)
             figures, problems = trial.figures, trial.problems
             fault(trial)
+    except SkippedError as error:
+        return Result(name, seed, _form(short), round(time.monotonic() - began, 1), {}, [], str(error))
     except Exception as error:  # noqa: BLE001 - a failed trial is a result, and `all` goes on
         place = traceback.extract_tb(error.__traceback__)[-1]
         problems.append(f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error}")
-    return Result(name, seed, "short" if short else "long", round(time.monotonic() - began, 1), figures, problems)
+    return Result(name, seed, _form(short), round(time.monotonic() - began, 1), figures, problems)
+
+
+def _form(short: bool) -> str:
+    return "short" if short else "long"
 
 
 def _end(service: Service) -> None:

@@ -6,31 +6,50 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from uuid import uuid4
 
 import httpx
 
-from tests.e2e.systems import events
+from tests.e2e.systems import Json, events
 
 PATIENCE_S: Final = 30.0
 """How long one batch may be retried before the pipeline calls it lost."""
+
+
+class Taken(NamedTuple):
+    """One batch that was answered with 202."""
+
+    at_s: float
+    """When, by the monotonic clock."""
+    system_id: int
+    entry: str
+    events: int
 
 
 class Load:
     """Posts batches to all systems until the block is left; every batch has an Idempotency-Key."""
 
     def __init__(
-        self, url: str, systems: Sequence[int], *, threads: int = 3, batch: int = 200, pause_s: float = 0.01
+        self,
+        url: str,
+        systems: Sequence[int],
+        *,
+        threads: int = 3,
+        batch: int = 200,
+        body: bytes = b"",
+        pause_s: float = 0.01,
     ) -> None:
         self.accepted: Counter[int] = Counter()
         """Events that were answered with 202, by system."""
+        self.batches: list[Taken] = []
+        """Every batch that was answered with 202, in the order of the answers."""
         self.retries = 0
         self.duplicates = 0
         self.failures: list[str] = []
         self._url = url
         self._systems = systems
-        self._body = json.dumps({"events": events(batch - batch // 10, batch // 10)}).encode()
+        self._body = body or json.dumps({"events": events(batch - batch // 10, batch // 10)}).encode()
         self._pause_s = pause_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -65,11 +84,12 @@ class Load:
         """Post one batch until it is answered; a batch that was begun is finished, also after the stop."""
         key, deadline = uuid4().hex, time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            status, accepted, duplicate = self._try(http, system_id, key)
+            status, receipt = self._try(http, system_id, key)
             with self._lock:
                 if status == 202:
-                    self.accepted[system_id] += accepted
-                    self.duplicates += duplicate
+                    self.accepted[system_id] += receipt["accepted"]
+                    self.duplicates += receipt["duplicate"]
+                    self.batches.append(Taken(time.monotonic(), system_id, receipt["entries"][0], receipt["accepted"]))
                     return
                 self.retries += 1
                 if status not in {0, 429, 503}:
@@ -79,14 +99,11 @@ class Load:
         with self._lock:
             self.failures.append(f"not taken within {PATIENCE_S:.0f} s")
 
-    def _try(self, http: httpx.Client, system_id: int, key: str) -> tuple[int, int, bool]:
-        """Status (0 where there is no answer), events accepted, and whether they had been before."""
+    def _try(self, http: httpx.Client, system_id: int, key: str) -> tuple[int, Json]:
+        """Status (0 where there is no answer), and the receipt where it is 202."""
         try:
             headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
             answer = http.post(f"/systems/{system_id}/events", content=self._body, headers=headers)
         except httpx.TransportError:
-            return 0, 0, False
-        if answer.status_code != 202:
-            return answer.status_code, 0, False
-        receipt = answer.json()
-        return 202, receipt["accepted"], receipt["duplicate"]
+            return 0, {}
+        return answer.status_code, answer.json() if answer.status_code == 202 else {}

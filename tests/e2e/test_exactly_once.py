@@ -186,17 +186,3 @@ def test_kill_9_of_api_processes_under_load_changes_no_total(start_service: Star
         scene.http = http
         scene.systems = [ObservedSystem(http, http.get(system.path).json()) for system in scene.systems]
         scene.check(load)
-
-
-@pytest.mark.timeout(150)
-def test_kill_9_of_the_embedded_server_under_load_keeps_what_it_kept_consistent(start_service: StartService) -> None:
-    """Under appendfsync always nothing acknowledged is lost; what was not acknowledged is retried under its key."""
-    service = start_service(environ={"LSO_REDIS_APPENDFSYNC": "always"})
-    with service.client() as http:
-        scene = Scene(service, http)
-        with scene.load() as load:
-            for _ in range(3):
-                before = load.taken().total()
-                service.store_process().kill()
-                wait_for(partial(has_taken, load, before + 2_000), "the load goes on", within=30)
-        scene.check(load)
