@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -38,8 +39,15 @@ LONGEST_SOCKET_PATH: Final = 100
 LOCK_PATIENCE_S: Final = 3.0
 """How long the server of a supervisor that was killed may take to end."""
 STOP_S: Final = 5.0
+RESERVE: Final = 32 << 20
+"""Bytes of free disk below which a server that syncs each write only reads: more than any single write takes."""
 _POLL_S: Final = 0.02
+_ROOM_POLL_S: Final = 0.5
 _PROGRESS_S: Final = 5.0
+
+_WANTED_REPLICAS: Final = "min-replicas-to-write"
+_ONLY_READ: Final = (f"--{_WANTED_REPLICAS}", "1")
+"""A server without replicas then refuses what writes, scripts too, and answers what reads."""
 
 Say = Callable[[str], None]
 
@@ -59,6 +67,8 @@ class EmbeddedServer:
         self._data_dir = data_dir
         self._appendfsync = appendfsync
         self._lock: int | None = None
+        self._opening: asyncio.Task[None] | None = None
+        """Waits for room on the disk."""
         self._process: asyncio.subprocess.Process | None = None
 
     @classmethod
@@ -114,17 +124,41 @@ class EmbeddedServer:
         Raises ConfigurationError with the server's last words where it ends instead.
         """
         self.socket.unlink(missing_ok=True)  # of a server that was killed; the lock says that there is none
+        only_reads = self._appendfsync == "always" and not self._has_room()
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *tethered(self.command(), signal.SIGTERM),
+                *tethered((*self.command(), *(_ONLY_READ if only_reads else ())), signal.SIGTERM),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=(self._held_lock(),),
                 start_new_session=True,  # Ctrl-C is for the supervisor, which ends the server last
             )
-        (self._data_dir / "redis.pid").write_text(str(self._process.pid))
+        with contextlib.suppress(OSError):  # where the disk is full it has to do without
+            (self._data_dir / "redis.pid").write_text(str(self._process.pid))
         await self._until_ready(self._process, say)
+        if only_reads:
+            say(
+                f"there is no room in {self._data_dir}: the embedded server only reads until {RESERVE >> 20} MiB are free"
+            )
+            self._opening = asyncio.create_task(self._open_when_there_is_room(self._process, say))
+
+    def _has_room(self) -> bool:
+        return shutil.disk_usage(self._data_dir).free >= RESERVE
+
+    async def _open_when_there_is_room(self, process: asyncio.subprocess.Process, say: Say) -> None:
+        """Let the server write again. One that syncs each write ends at the first that fails, and so would never read."""
+        client = redis.asyncio.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)
+        try:
+            while process.returncode is None:
+                if self._has_room():
+                    with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                        await client.config_set(_WANTED_REPLICAS, 0)
+                        say("there is room again: the embedded server writes")
+                        return
+                await asyncio.sleep(_ROOM_POLL_S)
+        finally:
+            await client.aclose()
 
     async def wait(self) -> int:
         """Wait for the server's end; its status, as `asyncio.subprocess` gives it."""
@@ -135,6 +169,9 @@ class EmbeddedServer:
         process = self._process
         if process is None:
             return
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
         await end(process, within)
         self._process = None
         (self._data_dir / "redis.pid").unlink(missing_ok=True)

@@ -28,6 +28,9 @@ LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms"
 AWAY: Final = (redis.exceptions.RedisError, OSError)
 """What libraries that share our pool raise when Redis is away."""
 
+_NO_WRITES: Final = ("MISCONF", "NOREPLICAS")
+"""What Redis says when its disk is full; the second where it syncs each write (see `embedded`)."""
+
 _BAD_KEY: Final = ("WRONGTYPE", "ERR user_script")
 """What Redis says when a command or a script met something in a key that it cannot work with."""
 
@@ -287,7 +290,7 @@ def translate(error: Exception) -> StoreError:
         return StoreError("Redis is out of memory (maxmemory); nothing was stored")
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return StoreError("Redis is still loading its data")
-    if text.startswith("MISCONF"):
+    if text.startswith(_NO_WRITES):
         return StoreError("Redis cannot write to its disk; nothing was stored")
     if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
         return StoreError(f"Redis cannot be reached: {text}")

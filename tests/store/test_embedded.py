@@ -1,6 +1,7 @@
 """The embedded server: real binaries, real signals, real files."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import redis.asyncio
+import redis.exceptions
 
 from lso_core.model.errors import ConfigurationError
+from lso_core.store import embedded
 from lso_core.store.binaries import Release, bundled, find_binary
 from lso_core.store.embedded import (
     GIB,
@@ -106,6 +109,31 @@ async def test_what_was_acknowledged_outlives_kill_9_where_each_write_is_synced(
     assert await server.wait() == -signal.SIGKILL
     await server.start()
     assert await ask(server, "GET", "key") == "value"
+
+
+async def test_a_server_that_syncs_each_write_only_reads_while_there_is_no_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "RESERVE", 1 << 60)
+    server = await start(appendfsync="always")
+    assert await ask(server, "GET", "key") is None
+    with pytest.raises(redis.exceptions.ResponseError, match="NOREPLICAS"):
+        await ask(server, "SET", "key", "value")
+    monkeypatch.setattr(embedded, "RESERVE", 0)
+
+    async def writes() -> bool:
+        with contextlib.suppress(redis.exceptions.ResponseError):
+            return await ask(server, "SET", "key", "value") is True
+        return False
+
+    await eventually(writes, "the server writes again")
+
+
+async def test_a_server_that_syncs_now_and_then_writes_into_what_room_there_is(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "RESERVE", 1 << 60)
+    assert await ask(await start(), "SET", "key", "value") is True
 
 
 async def test_a_half_written_last_command_is_cut_off(start: Start, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.waiting import wait_for
 DISK: Final = "64m"
 HEALED_S: Final = 30.0
 FULL_S: Final = 3.0
+RESTART_READS: Final = 40
+"""A server that syncs each write ends at the first that fails; while it starts again nobody reads. A read takes 50 ms."""
 
 
 @fault("disk-full")
@@ -62,8 +64,9 @@ class _Disk:
         self._close(ledger)
         self._figure("reads", watch.answers.total())
         self._figure("reads_failed", watch.failed)
+        allowed = 0 if self._policy == "everysec" else RESTART_READS
+        self._trial.check(watch.failed <= allowed, f"{self._policy}: reads were answered {dict(watch.answers)}")
         if self._policy == "everysec":
-            self._trial.check(watch.failed == 0, f"everysec: reads were answered {dict(watch.answers)}")
             self._trial.check(redis_before == self._service.store_process().pid, "everysec: Redis was started again")
         self._service.stop()
 
