@@ -162,7 +162,10 @@ class EmbeddedServer:
 
     async def wait(self) -> int:
         """Wait for the server's end; its status, as `asyncio.subprocess` gives it."""
-        return await self._running().wait()
+        process = self._running()
+        status = await process.wait()
+        _end_rest(process.pid)
+        return status
 
     async def stop(self, within: float = STOP_S) -> None:
         """End the server: SIGTERM, on which it syncs its files, and SIGKILL after `within` seconds."""
@@ -172,7 +175,10 @@ class EmbeddedServer:
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
+        lives = process.returncode is None
         await end(process, within)
+        if lives:
+            _end_rest(process.pid)
         self._process = None
         (self._data_dir / "redis.pid").unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
@@ -199,6 +205,8 @@ class EmbeddedServer:
             # A power cut leaves a half-written last command: load what is before it.
             "aof-load-truncated": "yes",
             "auto-aof-rewrite-min-size": str(256 * 1024**2),
+            # What is large came compressed; to try again only makes a rewrite take longer.
+            "rdbcompression": "no",
             # The append-only file is all there is; no snapshots beside it.
             "save": "",
             # Large streams are freed beside the commands, not by them.
@@ -251,6 +259,15 @@ async def end(process: asyncio.subprocess.Process, within: float) -> None:
         except TimeoutError:
             process.kill()
     await process.wait()
+
+
+def _end_rest(pid: int) -> None:
+    """End what a server that was just killed left: a child that rewrites its files knows nothing of it, and goes on.
+
+    It would hold the directory's lock, and compete with the next server. The server leads a group of its own.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the second of a group of zombies
+        os.killpg(pid, signal.SIGKILL)
 
 
 def socket_path(data_dir: Path) -> Path:

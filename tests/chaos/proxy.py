@@ -101,7 +101,7 @@ class ByteProxy:
         there, back = await asyncio.open_unix_connection(self._upstream)
         self._writers |= {writer, back}
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled at the proxy's end
                 await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
         finally:
             self._writers -= {writer, back}

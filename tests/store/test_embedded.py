@@ -111,6 +111,19 @@ async def test_what_was_acknowledged_outlives_kill_9_where_each_write_is_synced(
     assert await ask(server, "GET", "key") == "value"
 
 
+async def test_a_killed_server_leaves_no_rewrite_behind(start: Start) -> None:
+    server = await start()
+    await ask(server, "SET", "key", "value")
+    await ask(server, "CONFIG", "SET", "rdb-key-save-delay", "60000000")
+    await ask(server, "BGREWRITEAOF")
+    rewriter = (await eventually(lambda: psutil.Process(server.pid).children(), "a rewrite is under way"))[0]
+    os.kill(server.pid or 0, signal.SIGKILL)
+    await server.wait()
+    await eventually(lambda: has_ended(rewriter), "the end of the rewrite")
+    await server.start()
+    assert await ask(server, "GET", "key") == "value"
+
+
 async def test_a_server_that_syncs_each_write_only_reads_while_there_is_no_room(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.catalogue import fault
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Ledger, lost_batches
 from tests.chaos.trial import Trial
 from tests.chaos.watch import Watch, first_refusal, is_told_to_wait, refusal
 from tests.e2e.load import Load
@@ -40,6 +40,8 @@ class _Disk:
         self._trial = trial
         self._policy = policy
         self._filler = data / "filler"
+        self._redis_pid = 0
+        """The server after the disk was full."""
         self._service = trial.start_service(environ={"LSO_REDIS_APPENDFSYNC": policy})
         with self._service.client() as http:
             self._systems = [register(http, window_seconds=3_600) for _ in range(3)]
@@ -62,12 +64,13 @@ class _Disk:
             self._figure("accepts_after_s", round(load.batches[start].at_s - freed, 2))
         ledger = Ledger(self._service, self._systems, load)
         self._close(ledger)
+        self._expect_on_disk(ledger)
         self._figure("reads", watch.answers.total())
         self._figure("reads_failed", watch.failed)
         allowed = 0 if self._policy == "everysec" else RESTART_READS
         self._trial.check(watch.failed <= allowed, f"{self._policy}: reads were answered {dict(watch.answers)}")
         if self._policy == "everysec":
-            self._trial.check(redis_before == self._service.store_process().pid, "everysec: Redis was started again")
+            self._trial.check(redis_before == self._redis_pid, "everysec: Redis was started again")
         self._service.stop()
 
     def _expect_refusals(self, seconds: float) -> None:
@@ -83,6 +86,15 @@ class _Disk:
             time.sleep(0.1)
         if self._policy == "everysec":
             self._trial.check(any("disk" in text for text in why), f"{self._policy}: no refusal says why: {why}")
+
+    def _expect_on_disk(self, ledger: Ledger) -> None:
+        """Kill the server, and see that it comes back with everything that was accepted."""
+        victim = self._service.store_process()
+        self._redis_pid = victim.pid
+        victim.kill()
+        wait_for(lambda: not victim.is_running() and self._service.is_ready(), "the service is ready again", HEALED_S)
+        lost = lost_batches(self._service, ledger.batches)
+        self._trial.check(not lost, f"{self._policy}: {len(lost)} batches were accepted and never written")
 
     def _close(self, ledger: Ledger) -> None:
         self._trial.check(not ledger.lost, f"{self._policy}: {ledger.lost_events} acknowledged events are lost")
