@@ -195,7 +195,7 @@ class Folding:
         (seconds, micros), *found = await self._server.each(
             ("TIME",),
             *(
-                ("XRANGE", keys.stream(system_id), f"({cursor}" if cursor else "-", "+", "COUNT", most)
+                Call("read", (keys.stream(system_id),), (f"({cursor}" if cursor else "-", most))
                 for system_id, cursor, most in wanted
             ),
         )
@@ -382,16 +382,14 @@ def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
     )
 
 
-def _entry(found: tuple[bytes, dict[bytes, bytes]]) -> Entry:
-    entry_id, fields = found
-    columns, body = fields.get(b"c", b""), fields.get(b"b", b"")
-    at, events = fields.get(b"at", b""), fields.get(b"n", b"")
+def _entry(found: list[Any]) -> Entry:
+    entry_id, at, events, columns, size = found
     return Entry(
         entry_id.decode(),
         int(at) if at.isdigit() else None,
         int(events) if events.isdigit() else 0,
         columns,
-        len(columns) + len(body),
+        size,
     )
 
 
