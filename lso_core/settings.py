@@ -118,7 +118,8 @@ _DOCS: dict[str, Doc] = {
     "port": Doc("TCP port to listen on; 0 picks a free one and prints it", 0, 65_535),
     "data_dir": Doc("directory of the embedded server's files; made when absent"),
     "redis_url": Doc(
-        "an outside Redis or Valkey (redis://, rediss://, unix://) instead of the embedded server", secret=True
+        "an outside Redis or Valkey instead of the embedded server: redis, rediss, unix, redis+cluster or redis+sentinel://",
+        secret=True,
     ),
     "queue_url": Doc("a plain Redis for arq's queue; needed only where LSO_REDIS_URL is a cluster", secret=True),
     "api_processes": Doc("API processes; 0 means one a core", 0, 256),

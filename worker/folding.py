@@ -228,10 +228,11 @@ class Folder:
 
     async def keep_house(self) -> Trimmed:
         """Trim the hot tier, let parked systems try again, look at Redis' memory and at the arrival rate."""
-        memory = await self.server.memory()
-        if memory.limit:
-            self._pressed = memory.used > PRESSED * memory.limit
-            self._hot_cap = min(self._settings.hot_bytes, int(HOT_SHARE * memory.limit)) // PARTITIONS
+        limited = [one for one in await self.server.memory() if one.limit]
+        if limited:  # where there are several servers, the tightest is the measure for all
+            self._pressed = any(one.used > PRESSED * one.limit for one in limited)
+            shares = (int(HOT_SHARE * one.limit) // len(one.partitions) for one in limited)
+            self._hot_cap = min(self._settings.hot_bytes // PARTITIONS, *shares)
             self.store.mark_for(self._hot_cap)
         held = list(self._leases.values())
         for lease in held:

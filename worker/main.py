@@ -92,6 +92,7 @@ def run(settings: Settings, worker_id: str = "") -> None:
 
 
 async def _run(settings: Settings, worker_id: str) -> None:
+    arq_settings(settings.queue_url or settings.redis_url)  # refuses what arq cannot use, before anything has started
     store = await Store.open(settings)
     process = Process(store, settings, worker_id)
     loop = asyncio.get_running_loop()

@@ -9,8 +9,8 @@ from arq.cron import CronJob
 from arq.worker import Worker
 
 from lso_core.store.folding import Folding
+from lso_core.store.links import connect_queue
 from lso_core.store.registry import Registry
-from lso_core.store.server import connect
 from worker.folding import Folder
 from worker.jobs.sweep import sweep
 
@@ -42,7 +42,7 @@ def arq_settings(queue_url: str) -> dict[str, Any]:
     """arq's settings beside start-up and shutdown: our own pool, results not kept, msgpack on the wire."""
     return {
         "redis_pool": ArqRedis(
-            connection_pool=connect(queue_url).connection_pool, job_serializer=_pack, job_deserializer=_unpack
+            connection_pool=connect_queue(queue_url).connection_pool, job_serializer=_pack, job_deserializer=_unpack
         ),
         "queue_name": QUEUE,
         "functions": [],

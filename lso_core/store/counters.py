@@ -53,9 +53,8 @@ class TelemetryStore:
         """Backlog, age of the oldest entry, live workers, the slowest watermark, memory of Redis."""
         lag = await self._reads.autoscale()
         now_ms, _ = await live_workers(self._server)
-        *marks, memory = await self._server.run(
-            *(("GET", keys.watermark(p)) for p in range(PARTITIONS)), ("INFO", "memory")
-        )
+        marks = await self._server.run(*(("GET", keys.watermark(p)) for p in range(PARTITIONS)))
+        memories = await self._server.memory()
         known = [int(mark) for mark in marks if mark is not None]
         return {
             "lso_backlog_entries": float(lag.backlog.entries),
@@ -64,6 +63,6 @@ class TelemetryStore:
             "lso_workers": float(lag.workers),
             "lso_desired_workers": float(lag.desired_workers),
             "lso_watermark_delay_seconds": max(0, now_ms - min(known)) / 1_000 if known else 0.0,
-            "lso_redis_used_memory_bytes": float(memory["used_memory"]),
-            "lso_redis_max_memory_bytes": float(memory["maxmemory"]),
+            "lso_redis_used_memory_bytes": float(sum(memory.used for memory in memories)),
+            "lso_redis_max_memory_bytes": float(sum(memory.limit for memory in memories)),
         }

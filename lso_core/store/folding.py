@@ -192,19 +192,17 @@ class Folding:
         """
         if not wanted:
             return {}
-        (seconds, micros), *found = await self._server.each(
-            ("TIME",),
+        found = await self._server.timed(
             *(
                 Call("read", (keys.stream(system_id),), (f"({cursor}" if cursor else "-", most))
                 for system_id, cursor, most in wanted
-            ),
+            )
         )
-        now_ms = seconds * 1_000 + micros // 1_000
         return {
             system_id: entries
             if isinstance(entries, BadKeyError)
             else Read([_entry(one) for one in entries], now_ms if len(entries) < most else None)
-            for (system_id, _, most), entries in zip(wanted, found, strict=True)
+            for (system_id, _, most), (now_ms, entries) in zip(wanted, found, strict=True)
         }
 
     async def commit(self, lease: Lease, commits: Sequence[Commit]) -> list[tuple[Outcome, int]]:

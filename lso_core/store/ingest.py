@@ -9,6 +9,7 @@ import msgspec
 from lso_core.model.batches import Batch, Receipt
 from lso_core.model.errors import (
     BacklogFullError,
+    BadKeyError,
     Finding,
     FutureEventError,
     KeyReuseError,
@@ -43,7 +44,9 @@ class Ingest:
         self._server = server
         self._settings = settings
         self._bytes = [0] * PARTITIONS
-        self._cap_bytes = settings.backlog_bytes or DEFAULT_BACKLOG_BYTES
+        self._others = [0] * PARTITIONS
+        """Bytes not folded yet in the other partitions that share a cap with each."""
+        self._caps = [settings.backlog_bytes or DEFAULT_BACKLOG_BYTES] * PARTITIONS
 
     async def append(self, system_id: int, batch: Batch, key: bytes | None) -> Receipt:
         """Store a batch as one entry, once for a `key`.
@@ -60,13 +63,24 @@ class Ingest:
         raise self._refusal(system_id, batch, kind, reply)
 
     async def refresh(self) -> None:
-        """Learn how full the backlog is over all partitions, and what it may hold. Called twice a second."""
-        memory, *answers = await self._server.run(
-            ("INFO", "memory"), *(("HGET", keys.stats(partition), "bytes") for partition in range(PARTITIONS))
-        )
-        self._bytes = [max(0, int(answer or 0)) for answer in answers]
-        limit = int(memory["maxmemory"])
-        self._cap_bytes = self._settings.backlog_bytes or (limit // 4 if limit else DEFAULT_BACKLOG_BYTES)
+        """Learn how full the backlog is, and what it may hold. Called twice a second.
+
+        A cap that was set is one over all partitions; else each server has its own, over the partitions that lie on it.
+        What lies on a server that is away stays as it was last known.
+        """
+        memories = await self._server.memory()
+        answers = await self._server.reached(*(("HGET", keys.stats(p), "bytes") for p in range(PARTITIONS)))
+        for p, answer in enumerate(answers):
+            if isinstance(answer, BadKeyError):
+                raise answer
+            if not isinstance(answer, StoreError):
+                self._bytes[p] = max(0, int(answer or 0))
+        for memory in memories:
+            together = range(PARTITIONS) if self._settings.backlog_bytes else memory.partitions
+            waiting = sum(self._bytes[p] for p in together)
+            for p in memory.partitions:
+                self._others[p] = waiting - self._bytes[p]
+                self._caps[p] = self._settings.backlog_bytes or memory.limit // 4 or DEFAULT_BACKLOG_BYTES
 
     def _call(self, system_id: int, batch: Batch, key: bytes | None) -> Call:
         partition, settings = partition_of(system_id), self._settings
@@ -93,8 +107,8 @@ class Ingest:
             LOOK_BACK,
             settings.idempotency_keys,
             settings.backlog_events,
-            self._cap_bytes,
-            sum(self._bytes) - self._bytes[partition],
+            self._caps[partition],
+            self._others[partition],
             settings.rate_events,
             keys.GROUP,
             DEAD_LETTERS,
@@ -122,7 +136,7 @@ class Ingest:
                 )
             case b"bytes":
                 return BacklogFullError(
-                    f"{reply[1]} bytes over all systems are not folded yet; the cap is {self._cap_bytes} "
+                    f"{reply[1]} bytes over all systems are not folded yet; the cap is {self._caps[partition_of(system_id)]} "
                     "(LSO_BACKLOG_BYTES)"
                 )
             case b"keys":

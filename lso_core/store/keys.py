@@ -7,6 +7,8 @@ from typing import Final
 
 from lso_core.model.windows import partition_of
 
+PREFIX: Final = "lso:"
+"""What every key starts with."""
 GROUP: Final = "lso"
 """The consumer group that shows a stream's lag to the outside world."""
 

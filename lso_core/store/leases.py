@@ -1,9 +1,10 @@
 """Who folds what: workers that are alive, and the leases by which they share the partitions."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from lso_core.model.errors import BadKeyError, StoreError
 from lso_core.model.windows import PARTITIONS
 from lso_core.store import keys
 from lso_core.store.server import Call, Server
@@ -58,22 +59,35 @@ async def _beat(server: Server, worker_id: str, report: bytes) -> tuple[int, lis
 async def free(server: Server, mine: set[int], now_ms: int) -> list[int]:
     """Partitions beside `mine` that nobody holds at Redis' time `now_ms`."""
     others = [partition for partition in range(PARTITIONS) if partition not in mine]
-    found = await server.run(*(("HMGET", keys.lease(partition), "owner", "until") for partition in others))
-    return [p for p, (owner, until) in zip(others, found, strict=True) if not owner or int(until) <= now_ms]
+    found = await server.reached(*(("HMGET", keys.lease(partition), "owner", "until") for partition in others))
+    return [p for p, held in zip(others, found, strict=True) if _is_free(held, now_ms)]
+
+
+def _is_free(held: Any, now_ms: int) -> bool:
+    """Whether a lease has no holder; one whose server is away cannot be had."""
+    if isinstance(held, BadKeyError):
+        raise held
+    return not isinstance(held, StoreError) and (not held[0] or int(held[1]) <= now_ms)
 
 
 async def tend(server: Server, owner: str, renew: set[int], take: set[int]) -> list[Held]:
     """Renew the leases of `renew`, take those of `take` that are free, and move their watermarks on.
 
-    What is missing in the answer belongs to somebody else now.
+    What is missing in the answer belongs to somebody else now, or lies on a server of the cluster that is away.
     """
     wanted = sorted(renew | take)
-    replies = await server.run(*(_tend(owner, partition, take=partition in take) for partition in wanted))
+    replies = await server.reached(*(_tend(owner, partition, take=partition in take) for partition in wanted))
     return [
         Held(partition, int(reply[1]), int(reply[3]), int(reply[2]), reply[4] == b"1")
         for partition, reply in zip(wanted, replies, strict=True)
-        if int(reply[0])
+        if _was_held(reply)
     ]
+
+
+def _was_held(reply: Any) -> bool:
+    if isinstance(reply, BadKeyError):
+        raise reply
+    return not isinstance(reply, StoreError) and bool(int(reply[0]))
 
 
 def _tend(owner: str, partition: int, *, take: bool) -> Call:

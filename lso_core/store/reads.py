@@ -109,12 +109,14 @@ class Reads:
 
     async def readiness(self) -> list[str]:
         """Why the service cannot take events or fold them, a sentence each; empty when it can do both."""
-        memory = await self._server.memory()
+        memories = await self._server.memory()
         now_ms, workers = await live_workers(self._server)
         marks = await self._server.run(*(("GET", keys.watermark(p)) for p in range(PARTITIONS)))
-        problems = []
-        if memory.limit and memory.used >= memory.limit:
-            problems.append(f"Redis is full: {memory.used} of {memory.limit} bytes")
+        problems = [
+            f"Redis is full: {memory.used} of {memory.limit} bytes"
+            for memory in memories
+            if memory.limit and memory.used >= memory.limit
+        ]
         if not workers:
             problems.append("no worker is alive")
         late = [p for p, mark in enumerate(marks) if mark is None or now_ms - int(mark) > self._stale_after_ms]

@@ -1,4 +1,5 @@
-"""One process' way to Redis: every command goes through `Server.run`, one round trip for any number of them.
+"""One process' way to Redis, be it one server or a cluster: every command goes through `Server`, one round trip for
+any number of them.
 
 Scripts are files in `scripts/`; `Server` sends them by digest and loads them where the server does not know them.
 Redis' errors become LSO's here, and nowhere else.
@@ -7,21 +8,20 @@ Redis' errors become LSO's here, and nowhere else.
 import asyncio
 import hashlib
 import importlib.resources
-from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import redis.asyncio
 import redis.exceptions
 
-from lso_core.model.errors import BadKeyError, ConfigurationError, StoreError, StoreUnfitError
+from lso_core.model.errors import BadKeyError, StoreError, StoreUnfitError
 from lso_core.model.windows import PARTITIONS, SLOT_MS
 from lso_core.store import keys
+from lso_core.store.cluster import Address, Cluster
+from lso_core.store.links import connect
+from lso_core.store.trips import execute
 
-CONNECTIONS: Final = 32
-"""Most connections of one process; what comes on top waits its turn."""
-TIMEOUT_S: Final = 5.0
-"""How long an answer may take. A connection that swallows packets is given up after that."""
 OLDEST: Final = (7, 0)
 LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms": b"%d" % SLOT_MS}
 
@@ -33,12 +33,11 @@ _NO_WRITES: Final = ("MISCONF", "NOREPLICAS")
 
 _BAD_KEY: Final = ("WRONGTYPE", "ERR user_script")
 """What Redis says when a command or a script met something in a key that it cannot work with."""
-
-_CLOSED: Final = "handler is closed"
-"""What uvloop says, in a RuntimeError, of a write to a connection that was reset just before."""
+_FAILING_OVER: Final = ("CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MOVED ", "ASK ")
 
 Value = str | bytes | int | float
 Command = tuple[Value, ...]
+Waiting = TypeVar("Waiting")
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -49,6 +48,13 @@ class Call(msgspec.Struct, frozen=True):
     args: tuple[Value, ...]
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """A command that names no key, for the server that has `key`."""
+
+    command: Command
+    key: str
+
+
 class Script(msgspec.Struct, frozen=True):
     """A script's text and the digest that Redis knows it by."""
 
@@ -56,11 +62,17 @@ class Script(msgspec.Struct, frozen=True):
     digest: str
 
 
+Reading = tuple[tuple[str, ...], "asyncio.Future[tuple[int, list[bytes | None]]]"]
+"""Keys of one partition, and who waits for their values."""
+
+
 class Memory(msgspec.Struct, frozen=True):
-    """What the server says of its memory, in bytes; `limit` is 0 where there is none."""
+    """What one server says of its memory, in bytes; `limit` is 0 where there is none."""
 
     used: int
     limit: int
+    partitions: tuple[int, ...] = tuple(range(PARTITIONS))
+    """Those that lie on it; on a cluster there are several servers."""
 
 
 def load_scripts(*, flags: bool = True) -> dict[str, Script]:
@@ -77,11 +89,12 @@ def load_scripts(*, flags: bool = True) -> dict[str, Script]:
 class Server:
     """A Redis server as this process sees it."""
 
-    def __init__(self, client: "redis.asyncio.Redis", *, script_flags: bool = True) -> None:
+    def __init__(self, client: "redis.asyncio.Redis | Cluster", *, script_flags: bool = True) -> None:
         self._client = client
+        self._cluster = client if isinstance(client, Cluster) else None
         self._scripts = load_scripts(flags=script_flags)
-        self._waiting: list[tuple[Command | Call, asyncio.Future[Any]]] = []
-        self._reading: list[tuple[tuple[str, ...], asyncio.Future[tuple[int, list[bytes | None]]]]] = []
+        self._waiting: list[tuple[Command | Call | Ask, asyncio.Future[Any]]] = []
+        self._reading: list[Reading] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self.round_trips = 0
         """How often this process went to Redis and back."""
@@ -107,26 +120,26 @@ class Server:
         await self._client.aclose()
 
     async def check(self) -> None:
-        """Raise StoreUnfitError where the server is too old, evicts keys, or was laid out otherwise."""
-        info, memory, *_, layout = await self.run(
-            ("INFO", "server"),
-            ("INFO", "memory"),
+        """Raise StoreUnfitError where a server is too old, evicts keys, or was laid out otherwise."""
+        for info in await self._infos("server"):
+            version = str(info["redis_version"])
+            if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+                raise StoreUnfitError(f"LSO_REDIS_URL names a Redis {version}; LSO needs 7.0 or newer")
+        for memory in await self._infos("memory"):
+            policy = memory.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction":
+                raise StoreUnfitError(
+                    f"LSO_REDIS_URL names a Redis with maxmemory-policy {policy}, which drops data; set it to noeviction"
+                )
+        *_, layout = await self.run(
             *(("HSETNX", keys.LAYOUT, field, value) for field, value in LAYOUT.items()),
             ("HGETALL", keys.LAYOUT),
         )
-        version = str(info["redis_version"])
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-            raise StoreUnfitError(f"LSO_REDIS_URL names a Redis {version}; LSO needs 7.0 or newer")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise StoreUnfitError(
-                f"LSO_REDIS_URL names a Redis with maxmemory-policy {policy}, which drops data; set it to noeviction"
-            )
         if layout != LAYOUT:
             written = ", ".join(f"{k.decode()} {v.decode()}" for k, v in sorted(layout.items()))
             raise StoreUnfitError(f"the data was laid out with other constants ({written}); use another Redis database")
 
-    async def run(self, *calls: Command | Call) -> list[Any]:
+    async def run(self, *calls: Command | Call | Ask) -> list[Any]:
         """Send all calls in one round trip; their answers in order. Raises StoreError if any fails."""
         answers = await self.each(*calls)
         for answer in answers:
@@ -134,29 +147,48 @@ class Server:
                 raise answer
         return answers
 
-    async def each(self, *calls: Command | Call) -> list[Any]:
+    async def each(self, *calls: Command | Call | Ask) -> list[Any]:
         """As `run`, with a BadKeyError in place of the answer of a call that met one, so that the others stand."""
+        answers = await self.reached(*calls)
+        for answer in answers:
+            if isinstance(answer, StoreError) and not isinstance(answer, BadKeyError):
+                raise answer
+        return answers
+
+    async def reached(self, *calls: Command | Call | Ask) -> list[Any]:
+        """As `each`, with a StoreError in place of an answer that a server did not give, so that those of others stand.
+
+        Raises StoreError where nothing at all could be asked.
+        """
         self.round_trips += 1
         answers = await self._send(calls)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
         if unknown:
-            await self._load({call.name for call in calls if isinstance(call, Call)})
+            await self._load({call.name for at in unknown if isinstance(call := calls[at], Call)})
             again = await self._send([calls[at] for at in unknown])
             for at, answer in zip(unknown, again, strict=True):
                 answers[at] = answer
         for at, answer in enumerate(answers):
             if isinstance(answer, Exception):
-                error = translate(answer)
-                if not isinstance(error, BadKeyError):
-                    raise error from answer
-                answers[at] = error
+                answers[at] = translate(answer)
         return answers
 
-    async def one(self, call: Command | Call) -> Any:
+    async def timed(self, *calls: Command | Call) -> list[tuple[int, Any]]:
+        """As `each`; beside each answer the time (ms) that its server had before it gave it."""
+        if self._cluster is None:
+            time, *found = await self.each(("TIME",), *calls)
+            now_ms = _ms(time)
+            return [(now_ms, answer) for answer in found]
+        homes = {_tag(key): key for key in map(_key, calls)}
+        answers = await self.each(*(Ask(("TIME",), key) for key in homes.values()), *calls)
+        times = {tag: _ms(time) for tag, time in zip(homes, answers, strict=False)}
+        return [(times[_tag(_key(call))], answer) for call, answer in zip(calls, answers[len(homes) :], strict=True)]
+
+    async def one(self, call: Command | Call | Ask) -> Any:
         """The answer to one call, in a round trip of its own."""
         return (await self.run(call))[0]
 
-    async def soon(self, call: Command | Call) -> Any:
+    async def soon(self, call: Command | Call | Ask) -> Any:
         """The answer to one call, in a round trip shared with all others of this turn of the event loop."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._waiting:
@@ -178,34 +210,56 @@ class Server:
 
     def _start_reading(self) -> None:
         reading, self._reading = self._reading, []
-        self._keep(self._read(reading))
+        for group in self._by_server(reading, lambda one: one[0][0]):
+            self._keep(self._read(group))
 
-    async def _read(
-        self, reading: list[tuple[tuple[str, ...], "asyncio.Future[tuple[int, list[bytes | None]]]"]]
-    ) -> None:
-        try:
-            (seconds, micros), values = await self.run(
-                ("TIME",), ("MGET", *(key for where, _ in reading for key in where))
+    async def _read(self, reading: list[Reading]) -> None:
+        """One round trip for reads of many callers, with one MGET for all that may stand in one."""
+        groups = [reading] if self._cluster is None else _grouped(reading, lambda one: _tag(one[0][0]))
+        calls = [
+            call
+            for group in groups
+            for call in (
+                Ask(("TIME",), group[0][0][0]),
+                ("MGET", *(key for where, _ in group for key in where)),
             )
+        ]
+        try:
+            answers = await self.reached(*calls)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for it
-            for _, future in reading:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        now_ms, at = seconds * 1_000 + micros // 1_000, 0
-        for where, future in reading:
-            if not future.done():
-                future.set_result((now_ms, values[at : at + len(where)]))
-            at += len(where)
+            answers = [error] * len(calls)
+        for number, group in enumerate(groups):
+            _hand_out(group, answers[2 * number], answers[2 * number + 1])
 
-    async def memory(self) -> Memory:
-        """The server's memory."""
-        info = await self.one(("INFO", "memory"))
-        return Memory(int(info["used_memory"]), int(info["maxmemory"]))
+    async def memory(self) -> list[Memory]:
+        """The memory of each server that answers: of one, but on a cluster. Raises StoreError where none does."""
+        if self._cluster is None:
+            return [_memory(await self.one(("INFO", "memory")))]
+        found = await self.reached(*(Ask(("INFO", "memory"), keys.stats(p)) for p in range(PARTITIONS)))
+        homes: dict[Address | None, list[int]] = {}
+        for p, info in enumerate(found):
+            if not isinstance(info, StoreError):
+                homes.setdefault(self._cluster.owner(keys.stats(p)), []).append(p)
+        if not homes:
+            raise found[0]
+        return [_memory(found[partitions[0]], tuple(partitions)) for partitions in homes.values()]
+
+    async def _infos(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO of each server."""
+        if self._cluster is None:
+            return [await self.one(("INFO", section))]
+        where = (keys.LAYOUT, *map(keys.stats, range(PARTITIONS)))
+        return await self.run(*(Ask(("INFO", section), key) for key in where))
+
+    def _by_server(self, waiting: list[Waiting], key: Callable[[Waiting], str]) -> Iterable[list[Waiting]]:
+        """What waits, by the server it is for, so that nobody waits for a server that he did not ask."""
+        cluster = self._cluster
+        return [waiting] if cluster is None else _grouped(waiting, lambda one: cluster.owner(key(one)))
 
     def _start_flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._keep(self._flush(waiting))
+        for group in self._by_server(waiting, lambda one: _key(one[0])):
+            self._keep(self._flush(group))
 
     def _keep(self, work: "Coroutine[Any, Any, None]") -> None:
         """Run `work` beside the callers that wait for it; a loop keeps no hold on its tasks."""
@@ -213,7 +267,7 @@ class Server:
         self._flushes.add(task)
         task.add_done_callback(self._flushes.discard)
 
-    async def _flush(self, waiting: list[tuple[Command | Call, asyncio.Future[Any]]]) -> None:
+    async def _flush(self, waiting: list[tuple[Command | Call | Ask, asyncio.Future[Any]]]) -> None:
         """One round trip for calls of many callers; each gets its own answer or error."""
         self.round_trips += 1
         try:
@@ -225,36 +279,34 @@ class Server:
                 continue  # its caller went away
             if isinstance(answer, redis.exceptions.NoScriptError):
                 await self._answer_alone(call, future)
-            elif isinstance(answer, redis.exceptions.RedisError):
+            elif isinstance(answer, AWAY):
                 future.set_exception(translate(answer))
             elif isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
 
-    async def _answer_alone(self, call: Command | Call, future: "asyncio.Future[Any]") -> None:
+    async def _answer_alone(self, call: Command | Call | Ask, future: "asyncio.Future[Any]") -> None:
         try:
             future.set_result(await self.one(call))
         except StoreError as error:
             future.set_exception(error)
 
-    async def _send(self, calls: Sequence[Command | Call]) -> list[Any]:
+    async def _send(self, calls: Sequence[Command | Call | Ask]) -> list[Any]:
         """The answers in order, errors of single commands among them. Raises StoreError where Redis is away."""
         try:
+            if isinstance(self._client, Cluster):
+                return await self._client.send([(_key(call), self._words(call)) for call in calls])
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
                 pipeline.execute_command(*self._words(call))
-            return list(await pipeline.execute(raise_on_error=False))
-        except redis.exceptions.RedisError as error:
+            return await execute(pipeline)
+        except AWAY as error:
             raise translate(error) from error
-        except OSError as error:
-            raise StoreError(f"Redis cannot be reached: {error}") from error
-        except RuntimeError as error:
-            if _CLOSED not in str(error):
-                raise
-            raise StoreError("Redis cannot be reached: it closed the connection") from error
 
-    def _words(self, call: Command | Call) -> Command:
+    def _words(self, call: Command | Call | Ask) -> Command:
+        if isinstance(call, Ask):
+            return call.command
         if not isinstance(call, Call):
             return call
         return ("EVALSHA", self._scripts[call.name].digest, len(call.keys), *call.keys, *call.args)
@@ -263,20 +315,47 @@ class Server:
         await self._send([("SCRIPT LOAD", self._scripts[name].text) for name in names])
 
 
-def connect(url: str) -> "redis.asyncio.Redis":
-    """A client for `url`, not connected yet. Raises ConfigurationError for what is no Redis URL."""
-    try:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=TIMEOUT_S,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"LSO_REDIS_URL is not a Redis URL: {error}") from None
-    return redis.asyncio.Redis.from_pool(pool)  # and so the pool is closed with the client
+def _key(call: Command | Call | Ask) -> str:
+    """A key that lies where a call must go; what names none goes where the registry is."""
+    if isinstance(call, Call):
+        return call.keys[0]
+    if isinstance(call, Ask):
+        return call.key
+    return next((word for word in call[1:] if isinstance(word, str) and word.startswith(keys.PREFIX)), keys.LAYOUT)
+
+
+def _tag(key: str) -> str:
+    """A key's hash tag: what has the same lies together."""
+    return key[key.index("{") : key.index("}")]
+
+
+def _grouped(items: Iterable[Waiting], by: Callable[[Waiting], object]) -> list[list[Waiting]]:
+    groups: dict[object, list[Waiting]] = {}
+    for one in items:
+        groups.setdefault(by(one), []).append(one)
+    return list(groups.values())
+
+
+def _ms(time: tuple[int, int]) -> int:
+    return time[0] * 1_000 + time[1] // 1_000
+
+
+def _memory(info: dict[str, Any], partitions: tuple[int, ...] = tuple(range(PARTITIONS))) -> Memory:
+    return Memory(int(info["used_memory"]), int(info["maxmemory"]), partitions)
+
+
+def _hand_out(reading: list[Reading], time: Any, values: Any) -> None:
+    """Give each caller its part of one MGET, or the error in place of it."""
+    error = next((one for one in (time, values) if isinstance(one, Exception)), None)
+    at = 0
+    for where, future in reading:
+        if future.done():
+            pass  # its caller went away
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result((_ms(time), values[at : at + len(where)]))
+        at += len(where)
 
 
 def translate(error: Exception) -> StoreError:
@@ -284,6 +363,10 @@ def translate(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     text = str(error)
+    if isinstance(error, OSError):
+        return StoreError(f"Redis cannot be reached: {text}")
+    if isinstance(error, redis.exceptions.ReadOnlyError) or text.startswith(_FAILING_OVER):
+        return StoreError(f"Redis is failing over: {text}")
     if isinstance(error, redis.exceptions.AuthenticationError):
         return StoreError(f"Redis refuses the credentials: {text}")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM"):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.service import Service, running_service
+from tests.e2e.service import Service, outside, running_service
 from tests.e2e.systems import ObservedSystem, register
 
 StartService = Callable[..., Service]
@@ -51,9 +51,11 @@ def start_service(tmp_path: Path) -> Iterator[StartService]:
 
     All on the same data directory, one after the other. Each must still end well at the end, however it was treated.
     """
-    with ExitStack() as stack:
+    with outside() as around, ExitStack() as stack:
 
         def start(*options: str, **given: Any) -> Service:
+            if "redis_url" not in given and around:
+                given = {**given, **around, "environ": {**around.get("environ", {}), **(given.get("environ") or {})}}
             running = Service.start(tmp_path, *options, **given)
             stack.callback(_end, running)
             return running

@@ -9,14 +9,16 @@ import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
 import psutil
+import pytest
 import redis
 
+from tests.redises import running_cluster, running_sentinels, running_single
 from tests.waiting import wait_for
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -99,11 +101,16 @@ class Service:
         return [child for child in self.tree() if words.search(_command_line(child))]
 
     def store_process(self) -> psutil.Process:
-        """The embedded server."""
+        """The embedded server; skips where the tests were asked to run on another."""
+        if self._redis_url is not None:
+            pytest.skip("this is about the embedded server")
         return next(child for child in self.tree() if any(name in _command_line(child) for name in _STORES))
 
-    def redis(self) -> redis.Redis:
+    def redis(self) -> Any:
         """A connection to the Redis underneath, to look (not to touch)."""
+        if self._redis_url is not None and self._redis_url.startswith("redis+cluster://"):
+            first = self._redis_url.partition("+cluster://")[2].split(",")[0]
+            return redis.RedisCluster.from_url(f"redis://{first}")
         return redis.Redis.from_url(self._redis_url or f"unix://{urllib.parse.quote(self._socket())}")
 
     def _socket(self) -> str:
@@ -148,10 +155,26 @@ class Service:
 
 
 @contextmanager
+def outside() -> Iterator[dict[str, Any]]:
+    """What `Service.start` is given so that it runs where LSO_TEST_REDIS says: `cluster`, `sentinel`, or by itself."""
+    asked = os.environ.get("LSO_TEST_REDIS", "")
+    with ExitStack() as stack:
+        if asked == "cluster":
+            queue = stack.enter_context(running_single())
+            cluster = stack.enter_context(running_cluster())
+            yield {"redis_url": cluster.url, "environ": {"LSO_QUEUE_URL": queue.url}}
+        elif asked == "sentinel":
+            yield {"redis_url": stack.enter_context(running_sentinels()).url}
+        else:
+            assert not asked, f"LSO_TEST_REDIS must be cluster or sentinel, not {asked}"
+            yield {}
+
+
+@contextmanager
 def running_service() -> Iterator[Service]:
     """A service with the default settings and data of its own, for tests that share it and leave it as it is."""
-    with tempfile.TemporaryDirectory(prefix="lso-") as folder:
-        service = Service.start(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="lso-") as folder, outside() as given:
+        service = Service.start(Path(folder), **given)
         try:
             yield service
         finally:

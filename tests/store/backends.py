@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from lso_core.store.binaries import Binary, bundled, identify
 from lso_core.store.server import Server
+from tests.redises import RealCluster, running_cluster
 
 READY_S = 10.0
 
@@ -30,16 +31,27 @@ class Backend(msgspec.Struct, frozen=True):
 
     name: str
     socket: Path | None
-    """None for fakeredis."""
+    """None for fakeredis and a cluster."""
     fake: fakeredis.FakeServer | None = None
+    cluster: RealCluster | None = None
 
     @property
     def real(self) -> bool:
         return self.fake is None
 
+    @property
+    def url(self) -> str:
+        """Of a real one."""
+        return f"unix://{self.socket}" if self.cluster is None else self.cluster.url
+
     def needs_a_real_server(self, reason: str) -> None:
         """Skip the test on fakeredis."""
         if not self.real:
+            pytest.skip(reason)
+
+    def needs_one_server(self, reason: str) -> None:
+        """Skip the test on a cluster."""
+        if self.cluster is not None:
             pytest.skip(reason)
 
     def client(self) -> "redis.asyncio.Redis":
@@ -50,10 +62,15 @@ class Backend(msgspec.Struct, frozen=True):
 
     def connect(self) -> Server:
         """The product's way in, as another process would have it."""
+        if self.cluster is not None:
+            return Server.connect(self.cluster.url)
         return Server(self.client(), script_flags=self.real)
 
     async def empty(self) -> None:
         """Remove every key."""
+        if self.cluster is not None:
+            self.cluster.flush()
+            return
         client = self.client()
         try:
             await client.flushall()
@@ -75,6 +92,10 @@ def running(name: str) -> Iterator[Backend]:
     """A backend for as long as the block lasts; skips where there is no such server."""
     if name == "fakeredis":
         yield Backend(name, None, fakeredis.FakeServer(version=(7,)))
+        return
+    if name == "cluster":
+        with running_cluster() as cluster:
+            yield Backend(name, None, cluster=cluster)
         return
     binary = find(name)
     if binary is None:

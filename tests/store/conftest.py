@@ -10,7 +10,7 @@ from tests.store.backends import Backend, running
 from tests.store.rooms import Room
 
 
-@pytest.fixture(scope="session", params=["fakeredis", "valkey", "redis"])
+@pytest.fixture(scope="session", params=["fakeredis", "valkey", "redis", "cluster"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with running(request.param) as found:
         yield found

@@ -14,7 +14,7 @@ from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import Store, keys, leases
 from lso_core.store.folding import Commit, Folding, Lease, Outcome, Read, Stored, new_token
-from lso_core.store.server import Server
+from lso_core.store.server import Ask, Server
 from worker.stepping import know, step
 
 
@@ -124,13 +124,22 @@ class Room:
         return {name.decode(): int(value) for name, value in found.items()}
 
     async def all_keys(self) -> list[str]:
-        found: list[str] = []
-        cursor = 0
-        while True:
-            cursor, page = await self.server.one(("SCAN", cursor, "COUNT", 1_000))
-            found += [one.decode() for one in page]
-            if not int(cursor):
-                return sorted(set(found))
+        where = {memory.partitions[0] for memory in await self.server.memory()} if self.spread else {0}
+        found: set[str] = set()
+        for partition in where:
+            cursor = 0
+            while True:
+                scan = Ask(("SCAN", cursor, "COUNT", 1_000), keys.stats(partition))
+                cursor, page = await self.server.one(scan)
+                found |= {one.decode() for one in page}
+                if not int(cursor):
+                    break
+        return sorted(found)
+
+    @property
+    def spread(self) -> bool:
+        """Whether there are several servers."""
+        return self.server._cluster is not None
 
     async def keys_of(self, system_id: int) -> list[str]:
         """Keys whose last or second-last part names the system."""

@@ -22,7 +22,7 @@ from lso_core.settings import Settings
 from lso_core.store import keys
 from lso_core.store.folding import Outcome
 from lso_core.store.ingest import LOOK_BACK, bucket_ms
-from lso_core.store.server import Server
+from lso_core.store.server import Ask, Server
 from tests.store.backends import NO_FLAGS, NO_INFO, Backend
 from tests.store.rooms import Room, batch
 from tests.waiting import eventually
@@ -282,7 +282,7 @@ async def test_a_full_redis_refuses_new_batches_and_takes_commits(room: Room, ba
     system = await room.system()
     await room.store.ingest.append(system.system_id, batch(5), None)
     lease = await room.lease_of(system.system_id)
-    await room.server.one(("CONFIG", "SET", "maxmemory", "1"))
+    await room.server.one(Ask(("CONFIG SET", "maxmemory", "1"), keys.system(system.system_id)))
     try:
         with pytest.raises(StoreError, match="out of memory"):
             await room.store.ingest.append(system.system_id, batch(5), b"key")
@@ -291,7 +291,7 @@ async def test_a_full_redis_refuses_new_batches_and_takes_commits(room: Room, ba
         assert (await room.folding.trim([lease], 0, pressed=True)).entries == 1
         assert any("Redis is full" in one for one in await room.store.reads.readiness())
     finally:
-        await room.server.one(("CONFIG", "SET", "maxmemory", "0"))
+        await room.server.one(Ask(("CONFIG SET", "maxmemory", "0"), keys.system(system.system_id)))
     assert (await room.health(system.system_id))["total"] == 5
     assert await entries(room, system.system_id) == 0
 

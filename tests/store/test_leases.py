@@ -103,7 +103,7 @@ async def test_a_supervisor_releases_for_a_worker_that_died(room: Room, backend:
     backend.needs_a_real_server("fakeredis has no URL")
     await leases.beat(room.server, Worker("dead"))
     await leases.tend(room.server, "dead", set(), {1, 2})
-    assert await leases.release_worker(f"unix://{backend.socket}", "dead") == 2
+    assert await leases.release_worker(backend.url, "dead") == 2
     assert len(await leases.tend(room.server, "b", set(), {1, 2})) == 2
 
 

@@ -441,7 +441,7 @@ async def test_a_server_that_is_nearly_full_is_trimmed_whatever_the_age(room: Ro
         await room.store.ingest.append(system_id, batch(50), None)
     await fold_all(folder)
     assert (await folder.keep_house()).entries == 0
-    used = (await room.server.memory()).used
+    used = (await room.server.memory())[0].used
     await room.server.one(("CONFIG", "SET", "maxmemory", int(used / 0.9)))
     try:
         assert (await folder.keep_house()).entries == 3
