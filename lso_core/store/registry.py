@@ -24,6 +24,8 @@ from lso_core.store.server import Call, Server
 TAKEN_OVER_MS: Final = 10_000
 """A reservation this old was left by a process that is gone."""
 _ATTEMPTS: Final = 5
+_LOST_IDS: Final = 100
+"""How many ids a registration may find in use, one after the other, where the registry lost its latest."""
 
 _spec = msgspec.json.Decoder(SystemSpec)
 _system = msgspec.json.Decoder(System)
@@ -71,21 +73,32 @@ class Registry:
         """Register a system. Raises InputError, or ConflictError where the name is taken."""
         spec = msgspec.structs.replace(spec, window_seconds=spec.window_seconds or self._settings.window_seconds)
         spec.check()
-        reply = await self._server.one(
-            Call(
-                "reserve",
-                (keys.NAMES, keys.RECORDS, keys.LAST_ID, keys.PENDING),
-                (spec.name, msgspec.json.encode(spec), TAKEN_OVER_MS),
+        for _ in range(_LOST_IDS):
+            reply = await self._server.one(
+                Call(
+                    "reserve",
+                    (keys.NAMES, keys.RECORDS, keys.LAST_ID, keys.PENDING),
+                    (spec.name, msgspec.json.encode(spec), TAKEN_OVER_MS),
+                )
             )
-        )
-        if reply[0] == b"taken":
-            raise ConflictError(f"a system named {spec.name!r} exists already", int(reply[1]))
-        record = Record(b"", "C", int(reply[2]), int(reply[3]), spec)
-        return await self._complete_creation(int(reply[1]), record)
+            if reply[0] == b"taken":
+                raise ConflictError(f"a system named {spec.name!r} exists already", int(reply[1]))
+            record = Record(b"", "C", int(reply[2]), int(reply[3]), spec)
+            if (system := await self._complete_creation(int(reply[1]), record)) is not None:
+                return system
+        raise StoreError(f"the last {_LOST_IDS} ids are in use by systems that the registry does not know; try again")
 
-    async def _complete_creation(self, system_id: int, record: Record) -> System:
+    async def _complete_creation(self, system_id: int, record: Record) -> System | None:
+        """The system; None, and the reservation undone, where its partition has another system under this id.
+
+        That is so where the registry's server failed over and lost its latest ids.
+        """
         system = record.system(system_id)
         if not await self._server.one(_install(system, record)):
+            found = await self._server.one(("HGET", keys.system(system_id), "record"))
+            if found is not None and read_system(found).name != system.name:
+                await self._retire(system_id, record, "forget")
+                return None
             await self._server.one(_configure(system, record))  # a process that is gone installed what it was told
         if not await self._server.one(Call("publish", (keys.RECORDS, keys.IDS, keys.PENDING), (system_id,))):
             await self._server.one(_uninstall(system_id, self._settings))  # or its keys would stay for ever

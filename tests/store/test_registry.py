@@ -409,3 +409,25 @@ async def test_a_delete_that_was_cut_short_is_completed_by_the_sweep(room: Room,
     assert await room.store.registry.finish_pending(await room.now_ms() + TAKEN_OVER_MS + 2_000) == 1
     assert await room.keys_of(system_id) == []
     assert (await room.system()).name == "weather"
+
+
+async def test_a_registry_that_lost_its_latest_ids_gives_none_of_them_to_another_system(room: Room) -> None:
+    """As after a failover of its server, which may lose a tail that the partitions' servers still have."""
+    kept = await room.system("kept")
+    lost = [await room.system(f"lost-{at}") for at in range(2)]
+    for one in lost:
+        await room.server.run(
+            ("HDEL", keys.NAMES, one.name),
+            ("HDEL", keys.RECORDS, one.system_id),
+            ("ZREM", keys.IDS, one.system_id),
+        )
+    await room.server.one(("SET", keys.LAST_ID, kept.system_id))
+    new = await room.system("new")
+    assert new.system_id == lost[-1].system_id + 1
+    assert (await room.health(new.system_id))["system_id"] == new.system_id
+    again = await room.system("lost-0")
+    assert again.system_id == new.system_id + 1
+    assert [again.system_id, new.system_id, kept.system_id] == [
+        one.system_id for one in (await room.store.registry.list(None, 10)).items
+    ]
+    assert await room.server.one(("ZCARD", keys.PENDING)) == 0
