@@ -18,6 +18,7 @@ from lso_core.store.binaries import find_binary
 from tests.e2e.conftest import StartService
 from tests.e2e.service import Service, launch
 from tests.e2e.systems import register
+from tests.redises import running_cluster
 from tests.waiting import have_ended, wait_for
 
 pytestmark = pytest.mark.timeout(180)
@@ -261,6 +262,11 @@ def test_an_unreachable_redis_is_refused(refused: Refused) -> None:
 
 def test_a_redis_url_that_is_none_is_refused(refused: Refused) -> None:
     assert refused("--redis-url", "mysql://here").startswith("LSO_REDIS_URL is not a Redis URL")
+
+
+def test_a_cluster_without_a_plain_redis_for_the_timetable_is_refused(refused: Refused) -> None:
+    with running_cluster() as cluster:
+        assert refused("--redis-url", cluster.url).startswith("LSO_QUEUE_URL must name a plain Redis")
 
 
 def test_a_redis_that_drops_data_is_refused(refused: Refused, tmp_path: Path) -> None:
