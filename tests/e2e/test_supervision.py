@@ -243,6 +243,7 @@ def test_a_taken_port_is_refused(up: Service, refused: Refused) -> None:
 
 
 def test_a_locked_data_directory_is_refused(up: Service, refused: Refused) -> None:
+    up.store_process()  # on an outside Redis the directory holds nothing and is not locked
     user = f"is in use by another LSO (process {up.process.pid})"
     assert refused().startswith(f"the data directory {up.data_dir} {user}")
     assert up.is_ready()
