@@ -1,5 +1,7 @@
 """One system's step from what was read to what is committed. Pure: no clock, no store."""
 
+from typing import Final
+
 import msgspec
 
 from lso_core.compute import columns
@@ -21,6 +23,9 @@ from lso_core.model import times
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
 from worker.cache import Known
+
+ROLL_MS: Final = SLOT_MS - 500
+"""How long a window waits to be rolled: with its turn in the queue, its snapshot stays younger than a slot."""
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -83,7 +88,7 @@ def step(known: Known, read: Read, token: bytes) -> Step:
     end_ms = None if decoded.newer is not None else read.end_ms
     folded = fold(known.state, decoded.arrivals, known.system.window, _as_of(known.state, decoded, end_ms))
     state, summary = summarize(folded.state, known.system)
-    due_ms = state.meta.as_of_ms + SLOT_MS if state.slots else None
+    due_ms = state.meta.as_of_ms + ROLL_MS if state.slots else None
     commit = Commit(
         system=known.system,
         revision=known.revision,

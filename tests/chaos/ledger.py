@@ -1,7 +1,8 @@
 """What was acknowledged, set against what Redis remembers and what was counted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -19,15 +20,24 @@ SETTLED_S = 60.0
 class Ledger:
     """The books of one load, closed after it ended."""
 
-    def __init__(self, service: Service, systems: Sequence[ObservedSystem], load: Load) -> None:
+    def __init__(
+        self,
+        service: Service,
+        systems: Sequence[ObservedSystem],
+        load: Load,
+        also: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """`also`: events that were accepted besides the load, by system."""
         self.batches = load.batches
         self.lost = lost_batches(service, load.batches)
         """Batches that were answered with 202 and are not there."""
         lost = Counter[int]()
         for batch in self.lost:
             lost[batch.system_id] += batch.events
-        self.wanted = {one.id: load.accepted[one.id] - lost[one.id] for one in systems}
+        self.wanted = {one.id: load.accepted[one.id] + also.get(one.id, 0) - lost[one.id] for one in systems}
         """Events that must be counted, by system."""
+        self.counted: dict[int, int] = {}
+        """Those that were, once the books are closed."""
         self._service = service
         self._systems = systems
         self.problems = [f"a batch was not taken: {failure}" for failure in load.failures]
@@ -52,6 +62,7 @@ class Ledger:
                     wait_for(lambda: counted(http, system.id) == wanted, "counted is what was accepted", 10)  # noqa: B023
                 except AssertionError:
                     found.append(f"system {system.id} counts {counted(http, system.id)} of {wanted} events")
+                self.counted[system.id] = counted(http, system.id)
         with self._service.redis() as store:
             for system in self._systems:
                 added, entries = numbers(store, keys.system(system.id), "added", "entries")

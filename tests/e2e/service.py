@@ -111,7 +111,12 @@ class Service:
         if self._redis_url is not None and self._redis_url.startswith("redis+cluster://"):
             first = self._redis_url.partition("+cluster://")[2].split(",")[0]
             return redis.RedisCluster.from_url(f"redis://{first}")
-        return redis.Redis.from_url(self._redis_url or f"unix://{urllib.parse.quote(self._socket())}")
+        return redis.Redis.from_url(self.store_url)
+
+    @property
+    def store_url(self) -> str:
+        """The Redis underneath, as LSO_REDIS_URL takes it."""
+        return self._redis_url or f"unix://{urllib.parse.quote(self._socket())}"
 
     def _socket(self) -> str:
         listening = {

@@ -64,19 +64,6 @@ def test_what_was_accepted_but_not_folded_is_folded_after_a_restart(start_servic
 
 
 @pytest.mark.timeout(180)
-def test_kill_9_of_lso_up_loses_nothing_that_was_accepted_two_seconds_before(start_service: StartService) -> None:
-    first = start_service(environ={"LSO_REDIS_APPENDFSYNC": "always"})
-    with first.client() as http:
-        system = register(http, window_seconds=3600)
-        taken = sum(system.take(events(50))["accepted"] for _ in range(40))
-    first.process.kill()
-    first.process.wait()
-    second = start_service()
-    with second.client() as http:
-        again(http, system).health_with(total=taken)
-
-
-@pytest.mark.timeout(180)
 def test_it_runs_on_a_redis_of_the_distribution(start_service: StartService, distribution_redis: str) -> None:
     """Everything once on Redis 7.0, whichever server `lso up` brings along, and again after a restart."""
     first = start_service(redis_url=distribution_redis)

@@ -3,9 +3,7 @@
 And the test of this test: with the product's own commit less its two fences, the same story counts twice.
 """
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +13,9 @@ from lso_core.model.windows import partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys, leases
 from lso_core.store.folding import Commit, Lease, Outcome
-from lso_core.store.server import Script, Server
+from lso_core.store.server import Server
+from tests.control.scripts import without_fences
 from tests.store.rooms import Room, batch, batch_of
-
-CONTROL = Path(__file__).parents[1] / "control" / "commit.lua"
-
-
-def without_fences(room: Room, *, flags: bool) -> None:
-    """Have this one room commit with the control script. The product knows no such switch."""
-    text = CONTROL.read_bytes()
-    text = text if flags else text.split(b"\n", 1)[1]
-    room.server._scripts["commit"] = Script(text, hashlib.sha1(text).hexdigest())
 
 
 async def story(a: Room, b: Room) -> tuple[int, Outcome, int]:
@@ -60,7 +50,7 @@ async def test_a_worker_that_was_paused_past_its_lease_is_refused(pair: tuple[Ro
 async def test_without_the_fences_the_same_story_counts_twice(pair: tuple[Room, Room]) -> None:
     a, b = pair
     for room in pair:
-        without_fences(room, flags=room.server._scripts["append"].text.startswith(b"#!lua"))
+        without_fences(room.server)
     accepted, outcome, total = await story(a, b)
     assert (outcome, total) == (Outcome.DONE, accepted + 50)
 
@@ -73,7 +63,7 @@ async def test_a_commit_of_nothing_doubles_everything_without_the_fences_and_not
         a, b = pair
         if not fenced:
             for room in pair:
-                without_fences(room, flags=room.server._scripts["append"].text.startswith(b"#!lua"))
+                without_fences(room.server)
         system_id = (await a.system(f"fenced {fenced}")).system_id
         lease = await a.lease_of(system_id)
         paused = await a.prepare(system_id)
@@ -124,13 +114,3 @@ async def test_trimming_is_fenced_too(pair: tuple[Room, Room]) -> None:
         trimmed = await a.folding.trim([lease], 0, pressed=True)
         assert (trimmed.entries, trimmed.bytes, trimmed.more) == (0, 0, False)
     assert await b.everything() == before
-
-
-def test_the_control_is_the_products_commit_less_its_two_fences(room: Room) -> None:
-    """Or it would show something else than it says, as soon as the product's changes."""
-    product = room.server._scripts["commit"].text.decode().splitlines()
-    control = CONTROL.read_text().splitlines()
-    fences = [line for line in product if "return {'fenced'}" in line or "return {'moved'}" in line]
-    assert len(fences) == 2
-    kept = [line for line in product if line not in fences and not line.startswith("#!")]
-    assert [line for line in control if not line.startswith(("#!", "-- A control"))] == kept
