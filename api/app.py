@@ -20,7 +20,7 @@ from api.service import Service
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
 from lso_core.settings import Settings
-from lso_core.store import Store
+from lso_core.store import Breakers, Store
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 
 log = structlog.get_logger(__name__)
@@ -69,10 +69,13 @@ def create_app(settings: Settings) -> Litestar:
 @asynccontextmanager
 async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]:
     """The parts of a process, with what goes on beside the requests."""
-    store = await Store.open(settings)
+    breakers = Breakers()
+    store = await Store.open(settings, breakers)
     budget = Budget(BODIES_IN_HAND * settings.max_body_bytes)
     process = f"{os.getpid()}-{secrets.token_hex(4)}"
     own.mirror(own.redis_round_trips, lambda: store.server.round_trips)
+    own.mirror(own.circuit_opens, lambda: breakers.opens)
+    own.mirror(own.circuit_refused, lambda: breakers.refused)
     beside = [
         asyncio.create_task(publish_forever(store.telemetry, own, process=process, role="api")),
         asyncio.create_task(_refresh_forever(store)),
@@ -80,7 +83,7 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     for task in beside:
         task.add_done_callback(_report)
     try:
-        yield Service(settings, store, own, SystemClock(), budget, asyncio.Semaphore(2), process)
+        yield Service(settings, store, own, SystemClock(), budget, asyncio.Semaphore(2), process, breakers)
     finally:
         for task in beside:
             task.cancel()

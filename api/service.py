@@ -10,7 +10,7 @@ from litestar.types import Receive, Scope, Send
 from api.limits.body import Budget
 from lso_core.clock import Clock
 from lso_core.settings import Settings
-from lso_core.store import Store
+from lso_core.store import Breakers, Store
 from lso_core.telemetry import Telemetry
 
 _JSON_HEADER: Final = (b"content-type", b"application/json")
@@ -30,6 +30,8 @@ class Service(msgspec.Struct, frozen=True):
     """The careful reading of a large body takes memory and time; a process does few at once."""
     process: str
     """This process' name among all."""
+    breakers: Breakers
+    """Whether Redis answers."""
 
 
 def service_of(request: Asked) -> Service:

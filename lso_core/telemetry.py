@@ -35,6 +35,7 @@ GAUGES: Final = {
     "lso_snapshot_age_seconds": "Age of the oldest snapshot among the systems listed here.",
     "lso_workers": "Workers whose heartbeat is fresh.",
     "lso_desired_workers": "Workers that would keep up and work the backlog off in 30 s.",
+    "lso_redis_circuits_open": "Redis servers that do not answer the API process that is asked.",
     "lso_redis_used_memory_bytes": "Memory that Redis uses.",
     "lso_redis_max_memory_bytes": "Memory that Redis may use; 0 means no limit.",
     "lso_systems": "Registered systems by health.",
@@ -71,6 +72,8 @@ class Telemetry:
         self.refused = counter("lso_batches_refused", "Batches that were not stored, by reason.", "reason")
         self.rejected = counter("lso_events_rejected", "Bad events set aside by on_invalid=skip.")
         self.redis_round_trips = counter("lso_redis_round_trips", "Round trips to Redis.")
+        self.circuit_opens = counter("lso_redis_circuit_opens", "How often an API process found Redis not answering.")
+        self.circuit_refused = counter("lso_redis_circuit_refused", "Round trips refused at once, for that reason.")
         self.fold_seconds = histogram("lso_fold_seconds", "Time of one step of a worker: read, fold, commit.")
         self.folded = counter("lso_events_folded", "Events folded into windows.")
         self.folded_entries = counter("lso_entries_folded", "Entries folded into windows.")

@@ -18,7 +18,7 @@ from arq.worker import Worker
 from lso_core.settings import Settings
 from lso_core.store import Store
 from lso_core.store.folding import Folding
-from lso_core.store.server import AWAY
+from lso_core.store.trips import AWAY
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 from worker.folding import Folder
 from worker.loops import Loops

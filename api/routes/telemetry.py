@@ -9,7 +9,7 @@ from litestar import Response, get
 from api.service import Asked, Service, service_of
 from lso_core.model import times
 from lso_core.model.batches import FleetPage
-from lso_core.model.errors import NotFoundError
+from lso_core.model.errors import NotFoundError, StoreError
 from lso_core.model.health import Health
 from lso_core.model.snapshots import FleetLine
 from lso_core.model.systems import PAGE_MAX
@@ -29,13 +29,25 @@ _as_of = msgspec.json.Decoder(_AsOf)
 
 @get("/metrics")
 async def get_own_metrics(request: Asked) -> Response[str]:
-    """Counters summed over all processes, living and gone; they never fall when one dies."""
+    """Counters summed over all processes, living and gone; they never fall when one dies.
+
+    While Redis is away there is only the gauge that says so: this process' own counters would look like a fall.
+    """
     service = service_of(request)
-    await service.store.telemetry.publish(service.process, "api", service.telemetry.samples())
-    counters, gauges = await service.store.telemetry.collect()
-    samples = {**counters, **gauges, **await _system_gauges(service)}
+    try:
+        samples = await _everything(service)
+    except StoreError:
+        samples = {}
+    samples["lso_redis_circuits_open"] = float(service.breakers.not_closed)
     text = render([*service.telemetry.families(), *gauge_families()], samples)
     return Response(text, media_type=EXPOSITION)
+
+
+async def _everything(service: Service) -> dict[str, float]:
+    """All that the store knows. Raises StoreError."""
+    await service.store.telemetry.publish(service.process, "api", service.telemetry.samples())
+    counters, gauges = await service.store.telemetry.collect()
+    return {**counters, **gauges, **await _system_gauges(service)}
 
 
 async def _system_gauges(service: Service) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from lso_core.model.errors import ConfigurationError
 from lso_core.settings import Settings
+from lso_core.store.breaker import Breakers
 from lso_core.store.counters import TelemetryStore
 from lso_core.store.ingest import Ingest
 from lso_core.store.reads import Reads
 from lso_core.store.registry import Registry
 from lso_core.store.server import Server
 
-__all__ = ["Ingest", "Reads", "Registry", "Server", "Store", "TelemetryStore"]
+__all__ = ["Breakers", "Ingest", "Reads", "Registry", "Server", "Store", "TelemetryStore"]
 
 
 class Store:
@@ -22,11 +23,11 @@ class Store:
         self.telemetry = TelemetryStore(server, self.reads)
 
     @classmethod
-    async def open(cls, settings: Settings) -> "Store":
-        """Connect to `settings.redis_url`. Raises ConfigurationError or StoreError."""
+    async def open(cls, settings: Settings, breakers: Breakers | None = None) -> "Store":
+        """Connect to `settings.redis_url`, behind `breakers`. Raises ConfigurationError or StoreError."""
         if not settings.redis_url:
             raise ConfigurationError("LSO_REDIS_URL is not set; `lso up` starts an embedded server and sets it")
-        store = cls(await Server.open(settings.redis_url), settings)
+        store = cls(await Server.open(settings.redis_url, breakers), settings)
         await store.ingest.refresh()
         return store
 

@@ -14,7 +14,9 @@ import redis.asyncio
 import redis.exceptions
 from redis.crc import key_slot
 
-from lso_core.store.trips import execute
+from lso_core.model.errors import StoreError
+from lso_core.store.breaker import Breakers
+from lso_core.store.trips import AWAY, execute, guarded
 
 Address = tuple[str, int]
 Routed = tuple[str, tuple[Any, ...]]
@@ -49,6 +51,8 @@ class Cluster:
         self._slots: dict[str, int] = {}
         self._stale = True
         self._learning = asyncio.Lock()
+        self.breakers: Breakers | None = None
+        """Where set, nobody waits for a node that does not answer."""
 
     async def aclose(self) -> None:
         """Give all connections back."""
@@ -111,17 +115,18 @@ class Cluster:
             if asking:
                 pipeline.execute_command("ASKING")
             pipeline.execute_command(*words)
+        sent = False
         try:
-            pipeline.connection = await client.connection_pool.get_connection()
-        except (redis.exceptions.RedisError, OSError) as error:
+            with guarded(None if self.breakers is None else self.breakers.of(address)):
+                pipeline.connection = await client.connection_pool.get_connection()
+                sent = True
+                found = iter(await execute(pipeline))
+        except AWAY as error:
             self._stale = True
             for at, _, _ in group:
-                answers[at] = _Unsent(error)
+                answers[at] = error if sent else _Unsent(error)
             return
-        try:
-            found = iter(await execute(pipeline))
-        except (redis.exceptions.RedisError, OSError) as error:
-            self._stale = True
+        except StoreError as error:  # the breaker's: now and then somebody is let through, who notices a failover
             for at, _, _ in group:
                 answers[at] = error
             return

@@ -18,15 +18,13 @@ import redis.exceptions
 from lso_core.model.errors import BadKeyError, StoreError, StoreUnfitError
 from lso_core.model.windows import PARTITIONS, SLOT_MS
 from lso_core.store import keys
+from lso_core.store.breaker import Breakers
 from lso_core.store.cluster import Address, Cluster
 from lso_core.store.links import connect
-from lso_core.store.trips import execute
+from lso_core.store.trips import AWAY, execute, guarded
 
 OLDEST: Final = (7, 0)
 LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms": b"%d" % SLOT_MS}
-
-AWAY: Final = (redis.exceptions.RedisError, OSError)
-"""What libraries that share our pool raise when Redis is away."""
 
 _NO_WRITES: Final = ("MISCONF", "NOREPLICAS")
 """What Redis says when its disk is full; the second where it syncs each write (see `embedded`)."""
@@ -89,8 +87,13 @@ def load_scripts(*, flags: bool = True) -> dict[str, Script]:
 class Server:
     """A Redis server as this process sees it."""
 
-    def __init__(self, client: "redis.asyncio.Redis | Cluster", *, script_flags: bool = True) -> None:
+    def __init__(
+        self, client: "redis.asyncio.Redis | Cluster", *, script_flags: bool = True, breakers: Breakers | None = None
+    ) -> None:
         self._client = client
+        self._breaker = None if breakers is None else breakers.of(None)
+        if isinstance(client, Cluster):
+            client.breakers = breakers
         self._cluster = client if isinstance(client, Cluster) else None
         self._scripts = load_scripts(flags=script_flags)
         self._waiting: list[tuple[Command | Call | Ask, asyncio.Future[Any]]] = []
@@ -100,14 +103,17 @@ class Server:
         """How often this process went to Redis and back."""
 
     @classmethod
-    def connect(cls, url: str) -> "Server":
-        """A server that is not asked yet whether it is fit. Raises ConfigurationError for what is no Redis URL."""
-        return cls(connect(url))
+    def connect(cls, url: str, breakers: Breakers | None = None) -> "Server":
+        """A server that is not asked yet whether it is fit. Raises ConfigurationError for what is no Redis URL.
+
+        With `breakers` nobody waits for a server that does not answer.
+        """
+        return cls(connect(url), breakers=breakers)
 
     @classmethod
-    async def open(cls, url: str) -> "Server":
+    async def open(cls, url: str, breakers: Breakers | None = None) -> "Server":
         """Connect to `url` and check that the server is fit. Raises ConfigurationError or StoreError."""
-        server = cls.connect(url)
+        server = cls.connect(url, breakers)
         try:
             await server.check()
         except BaseException:
@@ -300,7 +306,8 @@ class Server:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
                 pipeline.execute_command(*self._words(call))
-            return await execute(pipeline)
+            with guarded(self._breaker):
+                return await execute(pipeline)
         except AWAY as error:
             raise translate(error) from error
 
