@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 16 * MIB
     max_batch_events: int = 10_000
     max_connections: int = 5_000
+    client_timeout: int = 15
     backlog_events: int = 5_000_000
     backlog_bytes: int = 0
 
@@ -140,6 +141,9 @@ _DOCS: dict[str, Doc] = {
     "max_body_bytes": Doc("largest request body, inflated", 1_024, 256 * MIB),
     "max_batch_events": Doc("most events in one request", 1, 100_000),
     "max_connections": Doc("most open connections of one API process", 1, 1_000_000),
+    "client_timeout": Doc(
+        "seconds that a client may take to send a request's head, or leave its answer unread", 1, 600
+    ),
     "backlog_events": Doc("most accepted, not yet folded events of one system", 1, 1_000_000_000),
     "backlog_bytes": Doc(
         "most bytes of accepted, not yet folded entries over all systems; 0 means a quarter of maxmemory", 0, 1 << 50

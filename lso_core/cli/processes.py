@@ -39,7 +39,8 @@ def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None) -
     from lso_core.cli.serving import serve  # uvicorn, for this process only
 
     app = importlib.import_module("api.app").create_app(settings)
-    serve(app, listener, settings.max_connections, GRACE_S if parent_fd is None else SUPERVISED_GRACE_S)
+    grace_s = GRACE_S if parent_fd is None else SUPERVISED_GRACE_S
+    serve(app, listener, settings.max_connections, settings.client_timeout, grace_s)
     return 0
 
 

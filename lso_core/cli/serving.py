@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
+import struct
+import time
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lso_core.cli.listening import BACKLOG
 
@@ -14,12 +16,18 @@ HEAD_BYTES: Final = 64 * 1024
 """Largest head of a request; servers that know no such cap take header lines until the memory is full."""
 KEEP_ALIVE_S: Final = 75
 """Longer than emitters pause between batches, so that they seldom meet a connection that is just closing."""
+UNREAD_BYTES: Final = 128 * 1024
+"""The kernel takes twice as much of an answer before its client reads; left alone it takes megabytes of each connection."""
+DRAIN_S: Final = 1.0
+"""How long a process that ends goes on with kept-alive connections. Each is closed with its next answer, which says so; one
+that was closed without a word might just be used for a request, whose sender could not tell what became of it."""
 
 
 def _problem(slug: str, title: str, status: int, detail: str) -> bytes:
     return json.dumps({"type": f"urn:lso:problem:{slug}", "title": title, "status": status, "detail": detail}).encode()
 
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _LARGE_HEAD: Final = _problem(
     "head-too-large",
     "The head is too large",
@@ -28,12 +36,15 @@ _LARGE_HEAD: Final = _problem(
 )
 
 
-def serve(app: Any, listener: socket.socket, max_connections: int, grace_s: int) -> None:
+def serve(app: Any, listener: socket.socket, max_connections: int, client_timeout_s: int, grace_s: int) -> None:
     """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way."""
+    protocol: type[_Capped] = type(
+        "Capped", (_Capped,), {"max_connections": max_connections, "client_timeout_s": client_timeout_s}
+    )
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=_capped(max_connections),
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -45,14 +56,44 @@ def serve(app: Any, listener: socket.socket, max_connections: int, grace_s: int)
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, protocol).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends without losing a request that was sent before its client could know."""
+
+    def __init__(self, config: uvicorn.Config, protocol: "type[_Capped]") -> None:
+        super().__init__(config)
+        self._protocol = protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        self._protocol.draining = True
+        connections: set[Any] = {*self.server_state.connections}
+        for connection in connections:
+            if connection.cycle is not None:
+                connection.cycle.keep_alive = False
+        deadline = time.monotonic() + DRAIN_S
+        while self.server_state.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells of the last
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
 
 class _Capped(HttpToolsProtocol):
-    """Refuses connections over the cap, and request heads over theirs, and closes them."""
+    """Refuses connections over the cap, and request heads over theirs, and closes them; and cuts slow clients off."""
 
     max_connections: int
+    client_timeout_s: int
+    draining = False
+    """Set on the class: every connection is closed with its next answer."""
+    _late: asyncio.TimerHandle | None = None
+    """Ends the wait for a head."""
+    _unread: asyncio.TimerHandle | None = None
+    """Ends the wait for a client that does not read."""
     _in_head = True
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered."""
     _read_bytes = 0
     """What came so far of a head whose end has not come."""
     _field_bytes = 0
@@ -60,15 +101,29 @@ class _Capped(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         if len(self.connections) > self.max_connections:
             self.app = _too_many(self.max_connections)
+        self._late = self.loop.call_later(self.client_timeout_s, self._refuse_late_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._running is not None:  # of several requests sent at once uvicorn tells only the last
+            self._running.disconnected = True
+            self._running.message_event.set()
+        for timer in (self._late, self._unread):
+            if timer is not None:
+                timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_head:
             self._read_bytes += len(data)
+            if self._late is None:
+                self._late = self.loop.call_later(self.client_timeout_s, self._refuse_late_head)
             if self._read_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self._refuse_head()
+                self._refuse_head(b"431 Request Header Fields Too Large", _LARGE_HEAD)
 
     def on_message_begin(self) -> None:
         self._in_head, self._read_bytes, self._field_bytes = True, 0, 0
@@ -82,18 +137,50 @@ class _Capped(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         super().on_headers_complete()
+        if self.draining and self.cycle is not None:
+            self.cycle.keep_alive = False
 
-    def _refuse_head(self) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.client_timeout_s, self._give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; at once where its client has not read its answer, which a close would wait for."""
+        if self.transport.get_write_buffer_size():
+            self._give_up()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _give_up(self) -> None:
+        """Drop a connection and what the kernel holds for it, which it would keep for minutes after a mere close."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
+
+    def _refuse_late_head(self) -> None:
+        if not self.transport.is_closing():
+            detail = f"the head was not complete after {self.client_timeout_s} s (LSO_CLIENT_TIMEOUT)"
+            self._refuse_head(b"408 Request Timeout", _problem("too-slow", "The head took too long", 408, detail))
+
+    def _refuse_head(self, status: bytes, problem: bytes) -> None:
         """Answer a head whose end is not in sight: no application is asked before it."""
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
-        kind = b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n" % len(_LARGE_HEAD)
-        self.transport.write(head + kind + _LARGE_HEAD)
+        head = b"HTTP/1.1 %b\r\nconnection: close\r\n" % status
+        kind = b"content-type: application/problem+json\r\ncontent-length: %d\r\n\r\n" % len(problem)
+        self.transport.write(head + kind + problem)
         self.transport.close()
-
-
-def _capped(max_connections: int) -> type[HttpToolsProtocol]:
-    return type("Capped", (_Capped,), {"max_connections": max_connections})
 
 
 def _too_many(max_connections: int) -> Any:
