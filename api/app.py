@@ -15,7 +15,7 @@ from api import errors
 from api.auth import Guard
 from api.edge import Edge
 from api.limits.body import Budget
-from api.routes import autoscale, docs, events, fleet, health, probes, systems, telemetry
+from api.routes import autoscale, dead_letters, docs, events, fleet, health, probes, systems, telemetry
 from api.service import Service
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
@@ -32,6 +32,7 @@ REFRESH_S: Final = 0.5
 ROUTES: Final = (
     *systems.HANDLERS,
     *events.HANDLERS,
+    *dead_letters.HANDLERS,
     *health.HANDLERS,
     *fleet.HANDLERS,
     *autoscale.HANDLERS,

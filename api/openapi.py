@@ -12,6 +12,8 @@ import msgspec
 import lso_core
 from api import errors
 from api.errors import Problem
+from api.routes.dead_letters import ID as LETTER_ID
+from api.routes.dead_letters import Letter, LettersQuery, Purged, PurgeQuery, Requeued, WholeLetter
 from api.routes.events import Accepted, EventsQuery, HotQuery
 from api.routes.fleet import FleetQuery
 from api.routes.health import HealthQuery
@@ -82,6 +84,13 @@ class EventPage(msgspec.Struct):
     next: str | None
 
 
+class LetterPage(msgspec.Struct):
+    """A page of dead letters."""
+
+    items: list[Letter]
+    next: str | None
+
+
 class FleetPage(msgspec.Struct):
     """A page of the fleet."""
 
@@ -99,7 +108,7 @@ class Status(msgspec.Struct):
 
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
-    FleetLine, FleetPage, Autoscale, Status,
+    FleetLine, FleetPage, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -174,6 +183,18 @@ _AUTOSCALE: Final = {
     "desired_workers": 2,
 }
 _SEEN: Final = {"entry": "1765722790601-0", "index": 0, "at": "2025-12-14T14:33:10.601Z", "system_id": 3, **_EVENT}
+_LETTER: Final = {
+    "id": "1765722790777-0",
+    "system_id": 3,
+    "kind": "event",
+    "at": "2025-12-14T14:33:10.777Z",
+    "field": "status",
+    "reason": 'status must be "ok" or "error"',
+    "entry": None,
+    "events": 1,
+    "bytes": 61,
+}
+_LETTER_TEXT: Final = '{"event_type": "success", "status": "fine", "latency_ms": 12}'
 _ACCEPTED: Final = {"accepted": 1, "duplicate": False, "entries": ["1765722790601-0", "1765722790601-0"]}
 
 _SENTENCES: Final = {
@@ -268,6 +289,9 @@ def _paths() -> dict[str, Json]:
         "/systems/{system_id}/events": _of_system({"get": _LIST_EVENTS, "post": _POST_EVENTS}),
         "/systems/{system_id}/health": _of_system({"get": _GET_HEALTH}),
         "/systems/{system_id}/metrics": _of_system({"get": _GET_METRICS}),
+        "/dead-letters": {"get": _LIST_LETTERS, "delete": _PURGE_LETTERS},
+        "/dead-letters/{system_id}/{letter_id}": _of_letter({"get": _GET_LETTER, "delete": _DELETE_LETTER}),
+        "/dead-letters/{system_id}/{letter_id}/requeue": _of_letter({"post": _REQUEUE_LETTER}),
         "/health": {"get": _GET_FLEET},
         "/autoscale": {"get": _GET_AUTOSCALE},
         "/metrics": {"get": _GET_OWN_METRICS},
@@ -285,6 +309,18 @@ def _of_system(operations: dict[str, Json]) -> Json:
         "example": 3,
     }
     return {"parameters": [parameter], **operations}
+
+
+def _of_letter(operations: dict[str, Json]) -> Json:
+    parameter = {
+        "name": "letter_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": LETTER_ID},
+        "example": _LETTER["id"],
+    }
+    described = _of_system(operations)
+    return {**described, "parameters": [*described["parameters"], parameter]}
 
 
 def _operation(
@@ -527,6 +563,58 @@ _LIST_EVENTS: Final = _operation(
             "limit": _LIMIT_TEXT,
         },
     ),
+)
+_LETTERS_QUERY: Final = {"system_id": "The system; must be given", "cursor": _CURSOR_TEXT, "limit": _LIMIT_TEXT}
+_LIST_LETTERS: Final = _operation(
+    "listDeadLetters",
+    "events",
+    "What could not be counted, newest first",
+    {"200": _json("LetterPage", {"items": [_LETTER], "next": None}, "A page")},
+    (401, 404, 422, 503),
+    description="Events that on_invalid=skip set aside, and entries that no worker could read. A system keeps its latest 1,000.",
+    parameters=_query(LettersQuery, _LETTERS_QUERY),
+)
+_PURGE_LETTERS: Final = _operation(
+    "purgeDeadLetters",
+    "events",
+    "Throw all dead letters of a system away",
+    {"200": _json("Purged", {"purged": 1}, "How many there were")},
+    (401, 403, 404, 422, 503),
+    parameters=_query(PurgeQuery, _LETTERS_QUERY),
+)
+_GET_LETTER: Final = _operation(
+    "getDeadLetter",
+    "events",
+    "One dead letter with its bytes and the reason",
+    {
+        "200": _json(
+            "WholeLetter",
+            _LETTER | {"text": _LETTER_TEXT, "event": "eyJldmVudF90eXBlIjog…", "columns": "", "body": ""},
+            "The letter; bytes in base64",
+        )
+    },
+    (401, 404, 422, 503),
+)
+_DELETE_LETTER: Final = _operation(
+    "deleteDeadLetter",
+    "events",
+    "Throw one dead letter away",
+    {"204": {"description": "Gone"}},
+    (401, 403, 404, 422, 503),
+)
+_REQUEUE_LETTER: Final = _operation(
+    "requeueDeadLetter",
+    "events",
+    "Send a dead letter again, after a fix",
+    {
+        "202": _json(
+            "Requeued", {"accepted": 1, "entries": _ACCEPTED["entries"]}, "Taken, and gone from the dead letters"
+        )
+    },
+    (401, 403, 404, 422, 429, 503),
+    description="An event is validated again and refused with 422 where it is still bad; it stays here then. An entry is cut anew "
+    "from the events it came with, or appended as it is for a worker that can read it. It arrives now: an event whose `ts` lies "
+    "before the window counts as late. However often it is tried, it is taken once.",
 )
 _UNHEALTHY_OR_NOT_ABLE: Final = {
     "description": "With `strict`: the system is UNHEALTHY, and the answer is as for 200. Else: " + _SENTENCES[503],

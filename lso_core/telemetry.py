@@ -46,6 +46,7 @@ GAUGES: Final = {
     "lso_system_events_per_second": "Counted events over the length of the system's window.",
     "lso_system_p95_latency_seconds": "95th percentile of latency in the system's window; absent where nothing is counted.",
     "lso_system_snapshot_age_seconds": "Time since the state that the system's answer shows.",
+    "lso_system_dead_letters": "Bad events and unreadable entries of the system that somebody should look at.",
 }
 
 

@@ -23,7 +23,7 @@ from lso_core.store.folding import Folding, Lease, Outcome, Peek, Trimmed, new_t
 from lso_core.store.leases import Worker
 from lso_core.store.server import Server
 from worker.cache import Cache, Known
-from worker.stepping import Step, know, step
+from worker.stepping import MostlyUnreadableError, Step, know, step
 
 log = structlog.get_logger(__name__)
 
@@ -166,6 +166,8 @@ class Folder:
                 steps.append(step(one, _sound(reads[system_id]), new_token()))
             except NewerFormatError as error:
                 parked += await self._park(system_id, f"its entries were written by a newer release: {error}")
+            except MostlyUnreadableError as error:
+                parked += await self._park(system_id, f"its events are not buried but wait: {error}")
             except BadKeyError as error:
                 parked += await self._park(system_id, f"its stream cannot be read: {error}")
             except Exception:  # one bad system must not stop the others of its partition

@@ -1,5 +1,6 @@
 """One system's step from what was read to what is committed. Pure: no clock, no store."""
 
+import bisect
 from typing import Final
 
 import msgspec
@@ -28,12 +29,22 @@ ROLL_MS: Final = SLOT_MS - 500
 """How long a window waits to be rolled: with its turn in the queue, its snapshot stays younger than a slot."""
 
 
+LOOKED_AT: Final = 100
+"""So many entries back it is counted how many could not be read."""
+
+
+class MostlyUnreadableError(ValueError):
+    """Most of a system's entries cannot be read."""
+
+
 class Decoded(msgspec.Struct, frozen=True):
     """The entries of a read that this release can fold, in order, and those that nobody can."""
 
     taken: list[Entry]
     arrivals: list[Arrival]
     dead: list[tuple[str, str]]
+    dead_at: list[int]
+    """Their places among `taken`."""
     newer: str | None
     """Set where the read stops at an entry of a newer release, with what it said."""
 
@@ -66,27 +77,34 @@ def decode(entries: list[Entry]) -> Decoded:
     taken: list[Entry] = []
     arrivals: list[Arrival] = []
     dead: list[tuple[str, str]] = []
+    dead_at: list[int] = []
     for entry in entries:
         try:
             if entry.at_ms is None:
                 raise CorruptEntryError("the entry has no time of arrival")
             arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns)))
         except NewerFormatError as error:
-            return Decoded(taken, arrivals, dead, str(error))
+            return Decoded(taken, arrivals, dead, dead_at, str(error))
         except CorruptEntryError as error:
             dead.append((entry.entry_id, str(error)))
+            dead_at.append(len(taken))
         taken.append(entry)
-    return Decoded(taken, arrivals, dead, None)
+    return Decoded(taken, arrivals, dead, dead_at, None)
 
 
 def step(known: Known, read: Read, token: bytes) -> Step:
-    """Fold what was read and judge the window. Raises NewerFormatError where nothing of it can be read yet."""
+    """Fold what was read and judge the window.
+
+    Raises NewerFormatError where nothing of it can be read yet, and MostlyUnreadableError where nearly nothing can.
+    """
     decoded = decode(read.entries)
     if decoded.newer is not None and not decoded.taken:
         raise NewerFormatError(decoded.newer)
     after = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
-    folded = fold(known.state, decoded.arrivals, known.system.window, _as_of(known.state, decoded, end_ms))
+    meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, after))
+    before = msgspec.structs.replace(known.state, meta=meta)
+    folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
     state, summary = summarize(folded.state, known.system)
     due_ms = state.meta.as_of_ms + ROLL_MS if state.slots else None
     commit = Commit(
@@ -103,6 +121,22 @@ def step(known: Known, read: Read, token: bytes) -> Step:
     )
     events = after.events - known.position.events
     return Step(commit, _known(known, state, after, decoded.taken), events, more=end_ms is None)
+
+
+def _unreadable(known: Known, decoded: Decoded, after: Position) -> tuple[int, ...]:
+    """Which of the latest LOOKED_AT entries could not be read, by their number in the stream.
+
+    Raises MostlyUnreadableError where, at any point, it was more than half of them: then the code is wrong, not the data.
+    """
+    first = known.position.entries + 1
+    numbers = [*known.state.meta.unreadable, *(first + at for at in decoded.dead_at)]
+    for at, number in enumerate(numbers):
+        among = at + 1 - bisect.bisect_right(numbers, number - LOOKED_AT)
+        if number >= LOOKED_AT and among > LOOKED_AT // 2:
+            raise MostlyUnreadableError(
+                f"{among} of {LOOKED_AT} entries cannot be read, the last because {decoded.dead[-1][1]}"
+            )
+    return tuple(number for number in numbers if number > after.entries - LOOKED_AT)
 
 
 def _advance(before: Position, taken: list[Entry], token: bytes) -> Position:

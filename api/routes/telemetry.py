@@ -55,8 +55,9 @@ async def _system_gauges(service: Service) -> dict[str, float]:
     counts, lines = await _worst(service)
     gauges = {series("lso_systems", health=name): float(count) for name, count in counts.items()}
     ages = await asyncio.gather(*(_age_s(service, line.system_id) for line in lines))
-    for line, age_s in zip(lines, ages, strict=True):
-        gauges.update(_gauges_of(line, age_s))
+    letters = await asyncio.gather(*(service.store.dead_letters.count(line.system_id) for line in lines))
+    for line, age_s, count in zip(lines, ages, letters, strict=True):
+        gauges.update(_gauges_of(line, age_s, count))
     gauges["lso_snapshot_age_seconds"] = max((age for age in ages if age is not None), default=0.0)
     return gauges
 
@@ -81,7 +82,7 @@ async def _age_s(service: Service, system_id: int) -> float | None:
     return max(0, service.clock.now_ms() - times.from_text(_as_of.decode(body).as_of)) / 1_000
 
 
-def _gauges_of(line: FleetLine, age_s: float | None) -> dict[str, float]:
+def _gauges_of(line: FleetLine, age_s: float | None, dead_letters: int) -> dict[str, float]:
     values: dict[str, float | None] = {
         "lso_system_health": Health[line.health],
         "lso_system_events": line.total,
@@ -90,6 +91,7 @@ def _gauges_of(line: FleetLine, age_s: float | None) -> dict[str, float]:
         "lso_system_events_per_second": line.rps,
         "lso_system_p95_latency_seconds": None if line.p95_latency is None else line.p95_latency / 1_000,
         "lso_system_snapshot_age_seconds": age_s,
+        "lso_system_dead_letters": dead_letters,
     }
     labels = {"system_id": str(line.system_id), "name": line.name}
     return {series(name, **labels): float(value) for name, value in values.items() if value is not None}

@@ -23,6 +23,7 @@ Bools = npt.NDArray[np.bool_]
 
 FORMAT: Final = 1
 """Version of the entry's layout. A worker reads this and the one before."""
+OLDEST_FORMAT: Final = 1
 MAGIC: Final = b"LSO"
 _HEADER: Final = struct.Struct("<BIqBBBBI")
 """format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names."""
@@ -33,6 +34,9 @@ _ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
 
 _BODY: Final = struct.Struct("<BI")
 """1 where the body is NDJSON, and its inflated length."""
+
+_MOST_SHRUNK: Final = 255
+"""lz4 cannot make anything smaller than this part; a header that claims more would have us reserve gigabytes."""
 
 
 class CorruptEntryError(ValueError):
@@ -170,6 +174,8 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
     version, count, base, *widths, names_length = _HEADER.unpack_from(data, len(MAGIC))
     if version > FORMAT:
         raise NewerFormatError(f"format {version}; this release reads up to {FORMAT}")
+    if version < OLDEST_FORMAT:
+        raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length
     if len(data) != at + count * (1 + sum(widths)) + _CRC.size:
         raise CorruptEntryError("the block is cut off or has bytes to spare")
@@ -196,6 +202,8 @@ def unpack_body(data: bytes) -> tuple[bytes, bool]:
     """The JSON (or, where the second is True, NDJSON) that `pack_body` was given. Raises CorruptEntryError."""
     try:
         ndjson, length = _BODY.unpack_from(data)
+        if length > len(data) * _MOST_SHRUNK:
+            raise CorruptEntryError("the body claims to be longer than it can be")
         return lz4.block.decompress(memoryview(data)[_BODY.size :], uncompressed_size=length), bool(ndjson)
     except (struct.error, lz4.block.LZ4BlockError) as error:
         raise CorruptEntryError("the body cannot be unpacked") from error

@@ -94,6 +94,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     last_ok_ms: int | None = None
     health: Health = Health.UNKNOWN
     since_ms: int | None = None
+    unreadable: tuple[int, ...] = ()
+    """Which of the latest entries could not be read, by their number in the stream."""
 
 
 class State(msgspec.Struct, frozen=True):

@@ -59,6 +59,26 @@ class StoredEntry(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A bad event that was set aside, or an entry that could not be read."""
+
+    id: str
+    system_id: int
+    at_ms: int
+    """When the event, or the entry, arrived."""
+    field: str
+    """Of the event, "" for the event itself and for an entry."""
+    reason: str
+    entry: str | None
+    """Id of the entry; None for an event."""
+    events: int
+    event: bytes
+    """The event's JSON as it came; empty for an entry."""
+    columns: bytes
+    body: bytes
+    """What the entry held; empty for an event."""
+
+
 class FleetPage(msgspec.Struct, frozen=True):
     """Systems worst first, and how many there are in each state over the whole fleet."""
 

@@ -4,22 +4,24 @@ from lso_core.model.errors import ConfigurationError
 from lso_core.settings import Settings
 from lso_core.store.breaker import Breakers
 from lso_core.store.counters import TelemetryStore
+from lso_core.store.dead_letters import DeadLetters
 from lso_core.store.ingest import Ingest
 from lso_core.store.reads import Reads
 from lso_core.store.registry import Registry
 from lso_core.store.server import Server
 
-__all__ = ["Breakers", "Ingest", "Reads", "Registry", "Server", "Store", "TelemetryStore"]
+__all__ = ["Breakers", "DeadLetters", "Ingest", "Reads", "Registry", "Server", "Store", "TelemetryStore"]
 
 
 class Store:
-    """One process' view of what is stored, by room: registry, ingest, reads and telemetry."""
+    """One process' view of what is stored, by room: registry, ingest, reads, dead letters and telemetry."""
 
     def __init__(self, server: Server, settings: Settings) -> None:
         self.server = server
         self.registry = Registry(server, settings)
         self.ingest = Ingest(server, settings)
         self.reads = Reads(server, settings)
+        self.dead_letters = DeadLetters(server)
         self.telemetry = TelemetryStore(server, self.reads)
 
     @classmethod

@@ -9,12 +9,12 @@ from lso_core.model import times
 from lso_core.model.health import Health
 from lso_core.model.snapshots import Verdict
 from lso_core.model.systems import SystemPatch
-from lso_core.model.windows import SLOT_MS, partition_of
+from lso_core.model.windows import partition_of
 from lso_core.store import keys, leases
 from lso_core.store.folding import Commit, Lease, Outcome, Peek
 from tests.store.backends import Backend
 from tests.store.rooms import Room, batch, garbage_batch, parts
-from worker.stepping import know
+from worker.stepping import ROLL_MS, know
 
 
 async def waiting(room: Room, entries: int = 2) -> int:
@@ -197,7 +197,7 @@ async def test_the_due_set_says_when_the_window_rolls_until_it_is_empty(room: Ro
     assert found is None
     score = float(await room.server.one(("ZSCORE", due, system_id)))
     as_of = times.from_text((await room.health(system_id))["as_of"])
-    assert score == as_of + SLOT_MS
+    assert score == as_of + ROLL_MS
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     await room.folding.commit(lease, [msgspec.structs.replace(commit, due_ms=None)])
     assert await room.server.one(("ZSCORE", due, system_id)) is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -355,6 +356,31 @@ async def test_a_shorter_window_drops_what_is_out_of_it(room: Room, crew: Crew) 
     assert await totals(room, [system_id]) == [1]
 
 
+async def test_a_system_of_which_most_cannot_be_read_is_parked_alone_and_nothing_more_is_buried(
+    room: Room, crew: Crew
+) -> None:
+    """However the entries come, one by one or all at once: past half of the latest 100 it stops."""
+    folder, (bad, good) = await crew.alone(), await systems(room, 2)
+    for turn in range(200):
+        sent = batch(1) if turn % 5 == 0 else garbage_batch(b"LSO garbage", 1)
+        await room.store.ingest.append(bad, sent, None)
+        await room.store.ingest.append(good, batch(1), None)
+        if turn < 90:
+            await folder.fold_once()
+    await fold_all(folder)
+    assert await totals(room, [good]) == [200]
+    answer = await room.health(bad)
+    assert answer["health"] == "UNKNOWN"
+    assert re.search(r"its events are not buried but wait: 80 of 100 entries cannot be read", answer["reason"])
+    buried = await room.server.one(("XLEN", keys.dead_letters(bad)))
+    assert 51 <= buried < 100
+    await room.server.one(("ZADD", keys.parked(partition_of(bad)), 1, bad))
+    await folder.keep_house()
+    report = await fold_all(folder)
+    assert (report.parked, report.dead) == (1, 0)
+    assert await room.server.one(("XLEN", keys.dead_letters(bad))) == buried
+
+
 # -- rolling -------------------------------------------------------------------------------------------------------
 
 
@@ -378,7 +404,7 @@ async def test_a_window_rolls_without_new_events_and_leaves_the_due_set_when_it_
         await folder.fold_once()
         return int(await room.server.one(("ZCARD", due))) == 0
 
-    await eventually(drained, "the window rolls to nothing", SLOT_MS / 1_000 + 1.5)
+    await eventually(drained, "the window rolls to nothing", 2 * SLOT_MS / 1_000 + 1.5)
     after = await room.health(system_id)
     assert (after["health"], after["total"], after["error_rate"], after["p95_latency"]) == ("UNKNOWN", 0, None, None)
     assert after["reason"] == f"no events in the last 60 s; the last one came at {times.to_text(oldest)}"
