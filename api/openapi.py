@@ -18,6 +18,7 @@ from api.routes.events import Accepted, EventsQuery, HotQuery
 from api.routes.fleet import FleetQuery
 from api.routes.health import HealthQuery
 from api.routes.systems import SystemsQuery
+from lso_core.compute.libraries import ARROW
 from lso_core.compute.readback import SeenEvent
 from lso_core.model.batches import Autoscale
 from lso_core.model.events import KEY_BYTES, Event
@@ -509,6 +510,20 @@ _DELETE_SYSTEM: Final = _operation(
     {"204": {"description": "Removed"}},
     (401, 403, 404, 503),
 )
+_OTHER_BODIES: Final[Json] = {
+    "application/x-ndjson": {
+        "schema": {"type": "string", "description": "One event a line"},
+        "example": msgspec.json.encode(_EVENT).decode() + "\n",
+    },
+    ARROW: {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "An Arrow IPC stream with uncompressed buffers, whose columns are the fields of an event: `ts` as "
+            "timestamps with a time zone or as strings, `payload` as strings of JSON. Needs the extra `arrow` on the server",
+        }
+    },
+}
 _POST_EVENTS: Final = _operation(
     "sendEvents",
     "events",
@@ -534,12 +549,7 @@ _POST_EVENTS: Final = _operation(
     requestBody=_body(
         "Batch",
         {"one": {"value": {"events": [_EVENT]}}},
-        **{
-            "application/x-ndjson": {
-                "schema": {"type": "string", "description": "One event a line"},
-                "example": msgspec.json.encode(_EVENT).decode() + "\n",
-            }
-        },
+        **_OTHER_BODIES,
     ),
 )
 _LIST_EVENTS: Final = _operation(

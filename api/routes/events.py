@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 import structlog
@@ -14,7 +14,7 @@ from api.limits.body import Cap, kind_of, read_body
 from api.reading import read_query, refused
 from api.routes.guarding import missing_first
 from api.service import Asked, Ready, Service, answer, service_of
-from lso_core.compute import batches
+from lso_core.compute import batches, libraries
 from lso_core.compute.batches import Post
 from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
 from lso_core.model import times
@@ -26,9 +26,16 @@ from lso_core.model.systems import PAGE_MAX
 log = structlog.get_logger(__name__)
 
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-MEDIA_TYPES: Final = NDJSON | {"application/json"}
+MEDIA_TYPES: Final = NDJSON | {"application/json", libraries.ARROW}
 INLINE_BYTES: Final = 1 << 20
 """A body up to this is decoded on the event loop; a larger one would keep everybody else waiting."""
+
+
+class Reader(Protocol):
+    """The two readings of a kind of body; `compute.batches` says what they promise."""
+
+    def quick(self, post: Post) -> Batch | None: ...
+    def careful(self, post: Post, *, skip: bool = False) -> Batch: ...
 
 
 class EventsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +101,7 @@ async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, 
             skip = read_query(request, EventsQuery).on_invalid == "skip"
             key = idempotency_key(headers)
             kind = kind_of(headers, MEDIA_TYPES)
+            reader = await _reader(kind.media_type)
             body = await read_body(kind, request.receive, _cap(service), service.budget)
             held = len(body)
             sent = Post(
@@ -103,29 +111,37 @@ async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, 
                 ndjson=kind.media_type in NDJSON,
                 keyed=key is not None,
             )
-            batch = await _decode(service, sent, skip=skip)
+            batch = await _decode(service, reader, sent, skip=skip)
         try:
             return held, batch, await service.store.ingest.append(system_id, batch, key)
         except FutureEventError as error:
             late = msgspec.structs.replace(sent, latest_ms=error.latest_allowed_ms)
-            batch = await _decode_carefully(service, late, skip=skip)
+            batch = await _decode_carefully(service, reader, late, skip=skip)
             return held, batch, await service.store.ingest.append(system_id, batch, key)
     finally:
         service.budget.give_back(held)
 
 
-async def _decode(service: Service, sent: Post, *, skip: bool) -> Batch:
+async def _reader(media_type: str) -> Reader:
+    """Who reads such a body. Raises UnsupportedTypeError where a library for it is not installed."""
+    if media_type != libraries.ARROW:
+        return batches
+    # The first time it is an import of some tenths of a second.
+    return libraries.arrow() if libraries.has_arrow() else await asyncio.to_thread(libraries.arrow)
+
+
+async def _decode(service: Service, reader: Reader, sent: Post, *, skip: bool) -> Batch:
     """The batch of a body. Raises InputError."""
     if len(sent.body) <= INLINE_BYTES:
-        batch = batches.quick(sent)
+        batch = reader.quick(sent)
     else:
-        batch = await asyncio.to_thread(batches.quick, sent)
-    return batch or await _decode_carefully(service, sent, skip=skip)
+        batch = await asyncio.to_thread(reader.quick, sent)
+    return batch or await _decode_carefully(service, reader, sent, skip=skip)
 
 
-async def _decode_carefully(service: Service, sent: Post, *, skip: bool) -> Batch:
+async def _decode_carefully(service: Service, reader: Reader, sent: Post, *, skip: bool) -> Batch:
     async with service.careful_turns:
-        return await asyncio.to_thread(batches.careful, sent, skip=skip)
+        return await asyncio.to_thread(reader.careful, sent, skip=skip)
 
 
 def _cap(service: Service) -> Cap:

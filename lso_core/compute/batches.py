@@ -7,13 +7,14 @@ by itself, names what is wrong, and is the truth: a property test holds the two 
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 import xxhash
 
 from lso_core.compute import columns, scrutiny
+from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import Outline, outline
 from lso_core.compute.scrutiny import EVENT_DEPTH, Problem
 from lso_core.model.batches import Batch, Reject
@@ -30,6 +31,8 @@ _Level5 = _Scalar | list[_Scalar] | dict[str, _Scalar]
 _Level4 = _Scalar | list[_Level5] | dict[str, _Level5]
 _Level3 = _Scalar | list[_Level4] | dict[str, _Level4]
 _Level2 = _Scalar | list[_Level3] | dict[str, _Level3]
+QuickPayload = dict[str, _Level2]
+"""Payloads that are certainly good, but for their size."""
 
 
 class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -42,7 +45,7 @@ class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     run_id: Name | None = None
     stage: Name | None = None
     system_id: int | None = None
-    payload: dict[str, _Level2] | None = None
+    payload: QuickPayload | None = None
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,9 +110,10 @@ def quick(post: Post) -> Batch | None:
         cut = columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
     except (ValueError, RecursionError):  # also of msgspec and of Unicode
         return None
-    if not _is_complete(cut):
+    if not is_complete(cut):
         return None
-    return _batch(post, cut, columns.pack_body(post.body, ndjson=post.ndjson))
+    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
+    return batch_of(post, cut, columns.pack_body(post.body, kind))
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:
@@ -120,25 +124,45 @@ def careful(post: Post, *, skip: bool = False) -> Batch:
     """
     texts = _lines(post) if post.ndjson else _events(post)
     if not texts:
-        raise _refused("the batch has no events", "events")
+        raise refused("the batch has no events", "events")
+    judged = (_judge(index, text, post) for index, text in enumerate(texts))
+    kept = sift(judged, len(texts), lambda index: texts[index].json, skip=skip)
+    body = _assemble([texts[index].json for index in kept.good])
+    return batch_of(post, columns.cut(kept.events), body, kept.rejects)
+
+
+class Sifted(NamedTuple):
+    """The good events of a batch, and the bad ones."""
+
+    events: list[Event]
+    good: list[int]
+    """Where the good ones stood in the batch."""
+    rejects: tuple[Reject, ...]
+
+
+def sift(judged: Iterable[Event | list[Finding]], count: int, json_of: Callable[[int], bytes], *, skip: bool) -> Sifted:
+    """Tell good events from bad ones, in order; `json_of` gives a bad one as it came. Raises InputError as `careful`."""
     events: list[Event] = []
-    good: list[bytes] = []
+    good: list[int] = []
     rejects: list[Reject] = []
     findings: list[Finding] = []
-    for index, text in enumerate(texts):
-        read = scrutiny.read(text.json, post.system_id, post.latest_ms)
+    for index, read in enumerate(judged):
         if isinstance(read, Event):
             events.append(read)
-            good.append(text.json)
+            good.append(index)
             continue
-        found = [_finding(problem, index, text, post) for problem in read]
-        findings += found
-        rejects.append(Reject(text.json[:PAYLOAD_BYTES], found[0]))
+        findings += read
+        rejects.append(Reject(json_of(index)[:PAYLOAD_BYTES], read[0]))
         if len(rejects) > REJECTS or (not skip and len(findings) >= InputError.MAX_FINDINGS):
             break
     if rejects and (not skip or len(rejects) > REJECTS):
-        raise _bad_events(rejects, findings, len(texts), skip=skip)
-    return _batch(post, columns.cut(events), _assemble(good), tuple(rejects))
+        raise _bad_events(rejects, findings, count, skip=skip)
+    return Sifted(events, good, tuple(rejects))
+
+
+def _judge(index: int, text: _Text, post: Post) -> Event | list[Finding]:
+    read = scrutiny.read(text.json, post.system_id, post.latest_ms)
+    return read if isinstance(read, Event) else [_finding(problem, index, text, post) for problem in read]
 
 
 def _finding(problem: Problem, index: int, text: _Text, post: Post) -> Finding:
@@ -149,6 +173,11 @@ def _finding(problem: Problem, index: int, text: _Text, post: Post) -> Finding:
         place = f" byte {problem.byte} of line {line}"
     elif problem.byte is not None:
         place = f" byte {text.start + problem.byte} of the body"
+    return finding_of(problem, index, place)
+
+
+def finding_of(problem: Problem, index: int, place: str = "") -> Finding:
+    """A problem of the event at `index` as a sentence."""
     return Finding(index, problem.field, f"{problem.field or 'the event'} {problem.message}{place}")
 
 
@@ -188,7 +217,7 @@ def _payloads_fit(post: Post) -> bool:
     return all(len(line.payload) <= PAYLOAD_BYTES for line in lines)
 
 
-def _is_complete(cut: columns.Columns) -> bool:
+def is_complete(cut: columns.Columns) -> bool:
     """True where every event that must have a latency has one."""
     if cut.has_latency.all():
         return True
@@ -196,14 +225,15 @@ def _is_complete(cut: columns.Columns) -> bool:
     return set(cut.event_type[~cut.has_latency].tolist()) <= set(lifecycle)
 
 
-def _batch(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
+def batch_of(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
+    """The batch of a body whose events are these."""
     digest = xxhash.xxh3_128_digest(post.body) if post.keyed else b""
     return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, digest, rejects)
 
 
 def _assemble(texts: list[bytes]) -> bytes:
     """Good events as NDJSON; a line break inside valid JSON is only white space."""
-    return columns.pack_body(b"\n".join(text.replace(b"\n", b" ") for text in texts), ndjson=True)
+    return columns.pack_body(b"\n".join(text.replace(b"\n", b" ") for text in texts), BodyKind.NDJSON)
 
 
 def _lines(post: Post) -> list[_Text]:
@@ -212,7 +242,7 @@ def _lines(post: Post) -> list[_Text]:
     for line in _LINE.finditer(post.body):
         texts.append(_Text(line.start(), line[0]))
         if len(texts) > post.most_events:
-            raise _refused(f"the batch has more than {post.most_events} events, which is the cap", "events")
+            raise refused(f"the batch has more than {post.most_events} events, which is the cap", "events")
     return texts
 
 
@@ -229,7 +259,7 @@ def _events(post: Post) -> list[_Text]:
         return []
     commas = scan.commas(start, end, 2)
     if len(commas) >= post.most_events:
-        raise _refused(f"the batch has {len(commas) + 1} events; the cap is {post.most_events}", "events")
+        raise refused(f"the batch has {len(commas) + 1} events; the cap is {post.most_events}", "events")
     edges = [start - 1, *commas.tolist(), end]
     return [_Text(left + 1, body[left + 1 : right]) for left, right in itertools.pairwise(edges)]
 
@@ -250,13 +280,13 @@ def _strict_envelope(text: bytes, post: Post, scan: Outline) -> list[msgspec.Raw
     Raises InputError where it is not one.
     """
     if len(text) == len(post.body) and scan.deepest > _ENVELOPE_DEPTH:
-        raise _refused(f"the body cannot be told into events and nests deeper than {_ENVELOPE_DEPTH} levels", "")
+        raise refused(f"the body cannot be told into events and nests deeper than {_ENVELOPE_DEPTH} levels", "")
     try:
         return _raw_envelope.decode(text).events
     except msgspec.ValidationError:
         strangers = [name[:NAME_BYTES] for name in _top(text) if name != "events"]
         also = "; it also has " + ", ".join(f'"{name}"' for name in strangers[:5]) if strangers else ""
-        raise _refused(_WISH + also, strangers[0] if strangers else "events") from None
+        raise refused(_WISH + also, strangers[0] if strangers else "events") from None
     except ValueError:
         raise _malformed(post.body, scan) from None
 
@@ -264,14 +294,14 @@ def _strict_envelope(text: bytes, post: Post, scan: Outline) -> list[msgspec.Raw
 def _malformed(body: bytes, scan: Outline) -> InputError:
     """The refusal of a body that is no JSON, with the place."""
     if (at := scrutiny.unicode_position(body)) is not None:
-        return _refused(f"the body is not UTF-8 at byte {at}", "")
+        return refused(f"the body is not UTF-8 at byte {at}", "")
     at = 0
     if scan.deepest <= _ENVELOPE_DEPTH:
         try:
             _raw_envelope.decode(body)
         except ValueError as error:
             at = scrutiny.position_of(error, body)
-    return _refused(f"the body is malformed JSON near byte {at}", "")
+    return refused(f"the body is malformed JSON near byte {at}", "")
 
 
 def _top(text: bytes) -> list[str]:
@@ -282,7 +312,8 @@ def _top(text: bytes) -> list[str]:
         return []
 
 
-def _refused(message: str, field: str) -> InputError:
+def refused(message: str, field: str) -> InputError:
+    """The refusal of a request as a whole."""
     return InputError(message, (Finding(None, field, message),))
 
 

@@ -5,6 +5,7 @@ as bytes, `ts` as offsets from the batch's smallest, latency in µs, stage and t
 CRC-32 of all before it. Widths are as small as the batch allows.
 """
 
+import enum
 import struct
 import zlib
 from collections.abc import Sequence
@@ -33,7 +34,17 @@ _PREFIX: Final = len(MAGIC) + _HEADER.size
 _ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
 
 _BODY: Final = struct.Struct("<BI")
-"""1 where the body is NDJSON, and its inflated length."""
+"""A BodyKind, and the inflated length."""
+
+
+class BodyKind(enum.IntEnum):
+    """How the events are written that are stored for reading back."""
+
+    JSON = 0
+    """`{"events": [...]}`"""
+    NDJSON = 1
+    ARROW = 2
+    """An Arrow stream of what the columns do not tell."""
 
 _MOST_SHRUNK: Final = 255
 """lz4 cannot make anything smaller than this part; a header that claims more would have us reserve gigabytes."""
@@ -83,15 +94,17 @@ _read_names = msgspec.msgpack.Decoder(_Names)
 
 def cut(events: Sequence[Event]) -> Columns:
     """The columns of validated events. Raises ValueError where a `ts` is not an RFC 3339 date-time."""
-    stage, stages = _positions([event.stage for event in events], _Numbers({None: 0}))
-    event_type, event_types = _positions([event.event_type for event in events], _Numbers())
+    stage, stages = _positions([event.stage for event in events], Numbers({None: 0}))
+    event_type, event_types = _positions([event.event_type for event in events], Numbers())
     ts_ms, has_ts = _parse_ts([event.ts for event in events])
-    latency_us, has_latency = _to_us([event.latency_ms for event in events])
+    latencies = np.array([event.latency_ms for event in events], np.float64)  # None becomes NaN
+    has_latency = ~np.isnan(latencies)
+    latency_us = to_us(latencies, has_latency)
     error = np.array([event.status == "error" for event in events], np.bool_)
     return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types)
 
 
-class _Numbers(dict[str | None, int]):
+class Numbers(dict[str | None, int]):
     """Numbers names in the order in which they are first asked for."""
 
     def __missing__(self, name: str | None) -> int:
@@ -99,7 +112,7 @@ class _Numbers(dict[str | None, int]):
         return number
 
 
-def _positions(names: Sequence[str | None], numbers: _Numbers) -> tuple[Ints, tuple[str, ...]]:
+def _positions(names: Sequence[str | None], numbers: Numbers) -> tuple[Ints, tuple[str, ...]]:
     """Each name's number, and the names met."""
     column = np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
     return column, tuple(name for name in numbers if name is not None)
@@ -116,11 +129,10 @@ def _parse_ts(texts: list[str | None]) -> tuple[Ints, Bools]:
     return all_ms, has_ts
 
 
-def _to_us(latencies: list[float | None]) -> tuple[Ints, Bools]:
-    """Whole microseconds, to the nearest."""
-    values = np.array(latencies, np.float64)  # None becomes NaN
-    has_latency = ~np.isnan(values)
-    return np.rint(np.where(has_latency, values, 0.0) * 1_000).astype(np.int64), has_latency
+def to_us(latency_ms: npt.NDArray[np.float64], has_latency: Bools) -> Ints:
+    """Whole microseconds, to the nearest; 0 where there is no latency."""
+    us: Ints = np.rint(np.where(has_latency, latency_ms, 0.0) * 1_000).astype(np.int64)
+    return us
 
 
 def encode(columns: Columns) -> bytes:
@@ -192,18 +204,20 @@ def _check_positions(stage: Ints, stages: int, event_type: Ints, event_types: in
         raise CorruptEntryError("a position beyond the names")
 
 
-def pack_body(body: bytes, *, ndjson: bool) -> bytes:
+def pack_body(body: bytes, kind: BodyKind) -> bytes:
     """The request's events as they are stored for reading back: an lz4 block behind a small header."""
     packed: bytes = lz4.block.compress(body, mode="fast", store_size=False)
-    return _BODY.pack(ndjson, len(body)) + packed
+    return _BODY.pack(kind, len(body)) + packed
 
 
-def unpack_body(data: bytes) -> tuple[bytes, bool]:
-    """The JSON (or, where the second is True, NDJSON) that `pack_body` was given. Raises CorruptEntryError."""
+def unpack_body(data: bytes) -> tuple[bytes, BodyKind]:
+    """What `pack_body` was given. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
     try:
-        ndjson, length = _BODY.unpack_from(data)
+        kind, length = _BODY.unpack_from(data)
+        if kind > max(BodyKind):
+            raise NewerFormatError(f"a body of kind {kind}; this release reads up to {max(BodyKind)}")
         if length > len(data) * _MOST_SHRUNK:
             raise CorruptEntryError("the body claims to be longer than it can be")
-        return lz4.block.decompress(memoryview(data)[_BODY.size :], uncompressed_size=length), bool(ndjson)
+        return lz4.block.decompress(memoryview(data)[_BODY.size :], uncompressed_size=length), BodyKind(kind)
     except (struct.error, lz4.block.LZ4BlockError) as error:
         raise CorruptEntryError("the body cannot be unpacked") from error

@@ -1,17 +1,20 @@
 """Stored entries back as single events, newest first, those that are wanted."""
 
-from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import columns
-from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
+from lso_core.compute import columns, libraries
+from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
 from lso_core.model import times
 from lso_core.model.batches import Page, StoredEntry
-from lso_core.model.errors import Finding, InputError
+from lso_core.model.errors import Finding, InputError, UnsupportedTypeError
+
+if TYPE_CHECKING:
+    from lso_core.compute import arrow
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
 """A page inflates about this much at most (one entry at least); what is left comes with the next."""
@@ -115,7 +118,7 @@ class Reading:
         self.full = False
         self.read_bytes = 0
         self.unreadable: list[str] = []
-        """Entries that are none: damaged, or of a newer release."""
+        """Entries that are none: damaged, of a newer release, or Arrow's where that extra is missing."""
         self._system_id = system_id
         self._wanted = wanted
         self._limit = limit
@@ -127,7 +130,7 @@ class Reading:
                 return
             try:
                 self._take(entry)
-            except (CorruptEntryError, NewerFormatError):
+            except (CorruptEntryError, NewerFormatError, UnsupportedTypeError):
                 self.unreadable.append(entry.entry_id)
             self._pass(entry)
 
@@ -156,16 +159,42 @@ class Reading:
 
     def _read(self, entry: StoredEntry, cut: Columns, found: list[int]) -> None:
         """Inflate an entry's events and take those at `found`."""
-        body, ndjson = columns.unpack_body(entry.body)
+        body, kind = columns.unpack_body(entry.body)
         self.read_bytes += len(body)
-        stored = _line.decode_lines(body) if ndjson else _envelope.decode(body).events
+        event_at = _events(body, kind, cut)
         for index in found:
-            if self._wanted.run_id is not None and stored[index].run_id != self._wanted.run_id:
+            stored = event_at(index)
+            if self._wanted.run_id is not None and stored.run_id != self._wanted.run_id:
                 continue
-            self.items.append(_show(self._system_id, entry, index, cut, stored[index]))
+            self.items.append(_show(self._system_id, entry, index, cut, stored))
             if len(self.items) >= self._limit:
                 self.next, self.full = Place(entry.entry_id, index), True
                 return
+
+
+def _events(body: bytes, kind: BodyKind, cut: Columns) -> Callable[[int], _Stored]:
+    """The events of a body by their places. Raises CorruptEntryError, or UnsupportedTypeError without Arrow."""
+    if kind is BodyKind.NDJSON:
+        return _line.decode_lines(body).__getitem__
+    if kind is BodyKind.JSON:
+        return _envelope.decode(body).events.__getitem__
+    rows = libraries.arrow().Rows(body)
+    return lambda index: _of_row(rows, index, cut)
+
+
+def _of_row(rows: "arrow.Rows", index: int, cut: Columns) -> _Stored:
+    """An event of an Arrow body, which leaves out what the columns tell."""
+    latency_ms, payload = rows.value(index, "latency_ms"), rows.value(index, "payload")
+    if latency_ms is None and cut.has_latency[index]:
+        latency_ms = int(cut.latency_us[index]) / 1_000
+    return _Stored(
+        event_type=cut.event_types[cut.event_type[index]],
+        status="error" if cut.error[index] else "ok",
+        latency_ms=None if latency_ms is None else float(latency_ms),
+        run_id=rows.value(index, "run_id"),
+        stage=cut.stages[cut.stage[index] - 1] if cut.stage[index] else None,
+        payload=msgspec.Raw(b"null" if payload is None else payload.strip(" \t\r\n").encode()),
+    )
 
 
 def _foreign_cursor() -> InputError:

@@ -4,7 +4,7 @@ The decoder's own words never reach a caller, so that they are the same with eve
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -68,7 +68,11 @@ class Problem(msgspec.Struct, frozen=True):
 def read(text: bytes, system_id: int, latest_ms: int | None = None) -> Event | list[Problem]:
     """The event of a JSON text, or everything that is wrong with it (never an empty list)."""
     event = _read(text, system_id)
-    if latest_ms is None or isinstance(event, list) or event.ts is None or times.from_text(event.ts) <= latest_ms:
+    return event if isinstance(event, list) else _in_time(event, latest_ms)
+
+
+def _in_time(event: Event, latest_ms: int | None) -> Event | list[Problem]:
+    if latest_ms is None or event.ts is None or times.from_text(event.ts) <= latest_ms:
         return event
     return [Problem("ts", f"is more than {SKEW_MS // 1_000} s ahead of the server's clock")]
 
@@ -130,17 +134,37 @@ def _problems(text: bytes, system_id: int) -> Iterator[Problem]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         yield _syntax(text, error)
         return
+    yield from _judge(members, system_id)[1]
+
+
+def read_members(
+    members: Mapping[str, msgspec.Raw], system_id: int, latest_ms: int | None = None
+) -> Event | list[Problem]:
+    """As `read`, of an event whose fields come one by one, each as JSON that need not be well-formed.
+
+    Bytes may lie in memory that is shared: nothing over its cap is copied or decoded.
+    """
+    payload = bytes(memoryview(members.get("payload", b""))[: PAYLOAD_BYTES + 1])
+    if len(payload) <= PAYLOAD_BYTES and nesting(payload) > PAYLOAD_DEPTH:
+        return [Problem("payload", _NESTS)]
+    values, problems = _judge(members, system_id)
+    return problems or _in_time(Event(**values), latest_ms)
+
+
+def _judge(members: Mapping[str, msgspec.Raw], system_id: int) -> tuple[dict[str, Any], list[Problem]]:
+    """The values of an event's fields, and everything wrong with them."""
     values: dict[str, Any] = {}
+    problems: list[Problem] = []
     for name, raw in members.items():
         try:
             values[name] = _value(name, raw, system_id)
         except ValueError as error:
-            yield Problem(name[:NAME_BYTES], str(error))
+            problems.append(Problem(name[:NAME_BYTES], str(error)))
             values[name] = None
-    yield from _missing(members, values)
+    return values, [*problems, *_missing(members, values)]
 
 
-def _missing(members: dict[str, msgspec.Raw], values: dict[str, Any]) -> Iterator[Problem]:
+def _missing(members: Mapping[str, msgspec.Raw], values: dict[str, Any]) -> Iterator[Problem]:
     for name in ("event_type", "status"):
         if name not in members:
             yield Problem(name, "is missing")
@@ -154,6 +178,8 @@ def _value(name: str, raw: msgspec.Raw, system_id: int) -> Any:
     if name not in _RULES:
         raise ValueError(f"is not a field of an event; those are {', '.join(_RULES)}")
     decoder, wish = _RULES[name]
+    if name == "payload" and len(raw) > PAYLOAD_BYTES:
+        raise ValueError(f"has {len(raw)} bytes; the cap is {PAYLOAD_BYTES}")
     try:
         value = decoder.decode(raw)
     except UnicodeDecodeError:
@@ -161,7 +187,7 @@ def _value(name: str, raw: msgspec.Raw, system_id: int) -> Any:
     except msgspec.DecodeError as error:
         raise ValueError(_refusal(name, bytes(raw), error, wish)) from None
     if value is not None:
-        _check(name, value, raw, system_id)
+        _check(name, value, system_id)
     return value
 
 
@@ -174,15 +200,13 @@ def _refusal(name: str, raw: bytes, error: msgspec.DecodeError, wish: str) -> st
     return wish
 
 
-def _check(name: str, value: Any, raw: msgspec.Raw, system_id: int) -> None:
+def _check(name: str, value: Any, system_id: int) -> None:
     """Raise ValueError for what the field's type alone cannot say."""
     match name:
         case "system_id" if value != system_id:
             raise ValueError(f"must be {system_id}, the system of the path, where it is given")
         case "ts" if not _is_time(value):
             raise ValueError(_RULES["ts"][1])
-        case "payload" if len(raw) > PAYLOAD_BYTES:
-            raise ValueError(f"has {len(raw)} bytes; the cap is {PAYLOAD_BYTES}")
         case "payload" if not is_finite(value):
             raise ValueError(_NOT_FINITE)
         case "event_type" | "stage" | "run_id" if not _fits(value):

@@ -8,8 +8,8 @@ TEXT_LENGTH = 24
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MS = dt.timedelta(milliseconds=1)
-_EARLIEST_MS = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
-_LATEST_MS = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
+EARLIEST_MS = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
+LATEST_MS = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // _MS
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))",
     re.ASCII,
@@ -41,7 +41,7 @@ def from_text(text: str) -> int:
         int(year), int(month), int(day), int(hour), int(minute), int(second), micros, tzinfo=dt.UTC
     )
     ms = (local - _EPOCH) // _MS - _offset_ms(sign, off_hours, off_minutes)
-    if not _EARLIEST_MS <= ms <= _LATEST_MS:
+    if not EARLIEST_MS <= ms <= LATEST_MS:
         raise ValueError("a time outside of the years 1 to 9999 in UTC")
     return ms
 

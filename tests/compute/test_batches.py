@@ -57,8 +57,12 @@ def told(batch: Batch) -> tuple[Any, ...]:
 
 
 def stored(batch: Batch) -> list[dict[str, Any]]:
-    body, ndjson = columns.unpack_body(batch.body)
-    return [json.loads(line) for line in body.splitlines()] if ndjson else list(json.loads(body)["events"])
+    body, kind = columns.unpack_body(batch.body)
+    return (
+        [json.loads(line) for line in body.splitlines()]
+        if kind is columns.BodyKind.NDJSON
+        else list(json.loads(body)["events"])
+    )
 
 
 # --- generated bodies -------------------------------------------------------------------------------------------------

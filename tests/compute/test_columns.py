@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lso_core.compute import columns
-from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
+from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
 from lso_core.model import times
 from lso_core.model.events import LATENCY_MS_MAX, Event
 
@@ -212,14 +212,14 @@ def test_names_that_are_none_are_corrupt_also_with_a_right_checksum() -> None:
         columns.decode(sealed(block[:lists_off] + b"\xc1" + block[lists_off + 1 :]))
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=20), st.booleans())
-def test_a_body_comes_back_as_it_was(body: list[dict[str, int]], ndjson: bool) -> None:
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=20), st.sampled_from(BodyKind))
+def test_a_body_comes_back_as_it_was(body: list[dict[str, int]], kind: BodyKind) -> None:
     text = json.dumps(body).encode()
-    assert columns.unpack_body(columns.pack_body(text, ndjson=ndjson)) == (text, ndjson)
+    assert columns.unpack_body(columns.pack_body(text, kind)) == (text, kind)
 
 
 def test_a_damaged_body_is_corrupt() -> None:
-    packed = columns.pack_body(b'{"event_type": "success"}' * 50, ndjson=False)
+    packed = columns.pack_body(b'{"event_type": "success"}' * 50, BodyKind.JSON)
     for damaged in (
         b"",
         packed[:3],

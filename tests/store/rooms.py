@@ -48,7 +48,7 @@ def batch_of(
     return Batch(
         count=count,
         columns=columns.encode(columns.cut(events)) if count else b"",
-        body=columns.pack_body(body, ndjson=False) if count else b"",
+        body=columns.pack_body(body, columns.BodyKind.JSON) if count else b"",
         latest_ts_ms=latest_ts_ms,
         digest=digest or b"body-%011d" % count,
         rejects=rejects,

@@ -1,0 +1,232 @@
+"""Record batches to columns, by whole arrays: the rules of an event where they can be held against all of them at once."""
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lso_core.compute import timestamps
+from lso_core.compute.arrow.sheet import column_of
+from lso_core.compute.arrow.texts import codes_of, texts_of, valid_of
+from lso_core.compute.batches import QuickPayload
+from lso_core.compute.columns import Bools, Columns, Numbers, to_us
+from lso_core.compute.packing import Ints
+from lso_core.model import times
+from lso_core.model.events import LATENCY_MS_MAX, NAME_BYTES, PAYLOAD_BYTES
+
+Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+
+UNIT_S: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""How many of a timestamp's units make a second."""
+_TS_BYTES: Final = 40
+"""No RFC 3339 text that is read is longer."""
+_DIGITS: Final = 309
+"""A number of fewer digits and no exponent is one that a double can hold."""
+_STATUSES: Final = {"ok": 0, "error": 1}
+
+
+class _Object(msgspec.Struct, gc=False):
+    """Any JSON object: its members are parsed and dropped."""
+
+
+_objects = msgspec.json.Decoder(_Object)
+_payloads = msgspec.json.Decoder(QuickPayload)
+
+
+class DoubtError(Exception):
+    """It is not certain that every event is good."""
+
+
+def cut(batches: list[Any], system_id: int) -> tuple[Columns, Floats]:
+    """The columns of the events, and their latencies as they came. Raises DoubtError."""
+    stages, event_types = Numbers({None: 0}), Numbers()
+    parts = [_cut_one(batch, system_id, stages, event_types) for batch in batches]
+    whole = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    ts_ms, has_ts, latency_ms, has_latency, error, stage, event_type = whole
+    columns = Columns(
+        ts_ms,
+        has_ts,
+        to_us(latency_ms, has_latency),
+        has_latency,
+        error,
+        stage,
+        event_type,
+        tuple(name for name in stages if name is not None),
+        tuple(name for name in event_types if name is not None),
+    )
+    return columns, latency_ms
+
+
+def _cut_one(batch: Any, system_id: int, stages: Numbers, event_types: Numbers) -> list[npt.NDArray[Any]]:
+    ids = column_of(batch, "system_id")
+    if ids is not None and not pc.all(pc.equal(ids, pa.scalar(system_id, ids.type)), min_count=0).as_py():
+        raise DoubtError
+    _check_run_ids(column_of(batch, "run_id"))
+    _check_payloads(column_of(batch, "payload"))
+    ts_ms, has_ts = _times(column_of(batch, "ts"), batch.num_rows)
+    latency_ms, has_latency = _latencies(column_of(batch, "latency_ms"), batch.num_rows)
+    statuses = Numbers()
+    error = _names(column_of(batch, "status"), statuses, batch.num_rows)
+    if not statuses.keys() <= _STATUSES.keys():
+        raise DoubtError
+    is_error = np.array([_STATUSES[str(name)] for name in statuses], np.bool_)[error]
+    stage = _names(column_of(batch, "stage"), stages, batch.num_rows)
+    event_type = _names(column_of(batch, "event_type"), event_types, batch.num_rows)
+    return [ts_ms, has_ts, latency_ms, has_latency, is_error, stage, event_type]
+
+
+def _names(column: Any | None, numbers: Numbers, rows: int) -> Ints:
+    """Each row's name by its number; `numbers` has one for None where a name may be absent."""
+    if column is None:
+        if None not in numbers:
+            raise DoubtError
+        return np.zeros(rows, np.int64)
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes, valid = codes_of(encoded)
+    names = texts_of(encoded.dictionary)
+    size = len(names.start)
+    codes[~valid] = size  # a place of its own for null
+    used = _in_order(codes, size + 1)
+    number_of = np.zeros(size + 1, np.int64)
+    for code in used.tolist():
+        number_of[code] = numbers[_name(names.at(code) if code < size else None, numbers)]
+    return number_of[codes]
+
+
+def _name(text: memoryview | None, numbers: Numbers) -> str | None:
+    if None not in numbers if text is None else not 0 < len(text) <= NAME_BYTES:
+        raise DoubtError
+    return None if text is None else str(text, "utf-8")
+
+
+def _in_order(codes: Ints, size: int) -> Ints:
+    """The codes that occur, by where each does first."""
+    first = np.full(size, len(codes))
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of those that meet, the last is kept
+    used = np.flatnonzero(first < len(codes))
+    return used[np.argsort(first[used])]
+
+
+def _check_run_ids(column: Any | None) -> None:
+    if column is None:
+        return
+    kept = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if not texts_of(kept).are_within(1, NAME_BYTES):
+        raise DoubtError
+
+
+def _times(column: Any | None, rows: int) -> tuple[Ints, Bools]:
+    if column is None:
+        return np.zeros(rows, np.int64), np.zeros(rows, np.bool_)
+    has_ts = valid_of(column)
+    if not pa.types.is_timestamp(column.type):
+        return _parsed(column, has_ts)
+    ts_ms = to_ms(column)
+    if len(ts_ms) and not times.EARLIEST_MS <= int(ts_ms.min()) <= int(ts_ms.max()) <= times.LATEST_MS:
+        raise DoubtError
+    return ts_ms, has_ts
+
+
+def to_ms(column: Any) -> Ints:
+    """Milliseconds of timestamps, cut off towards the past; 0 where null. Raises DoubtError beyond 64 bits."""
+    numbers = column.cast(pa.int64())
+    if numbers.null_count:
+        numbers = numbers.fill_null(0)
+    units: Ints = np.asarray(numbers.to_numpy(zero_copy_only=False), np.int64)
+    per_s = UNIT_S[column.type.unit]
+    if per_s > 1_000:
+        return units // (per_s // 1_000)
+    if per_s == 1 and (np.abs(units) > times.LATEST_MS).any():
+        raise DoubtError
+    return units * (1_000 // per_s)
+
+
+def _parsed(column: Any, has_ts: Bools) -> tuple[Ints, Bools]:
+    texts = texts_of(column)
+    if not texts.are_within(1, _TS_BYTES):
+        raise DoubtError
+    given = [str(text, "utf-8") for row in range(len(has_ts)) if (text := texts.at(row)) is not None]
+    ts_ms = np.zeros(len(has_ts), np.int64)
+    try:
+        ts_ms[texts.valid] = timestamps.parse(given)
+    except ValueError:
+        raise DoubtError from None
+    return ts_ms, texts.valid
+
+
+def _latencies(column: Any | None, rows: int) -> tuple[Floats, Bools]:
+    """Milliseconds, NaN where null."""
+    if column is None:
+        return np.full(rows, np.nan), np.zeros(rows, np.bool_)
+    has_latency = valid_of(column)
+    values = column.cast(pa.float64(), safe=False)
+    latency_ms: Floats = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+    given = latency_ms if has_latency.all() else latency_ms[has_latency]
+    if not ((given >= 0) & (given <= LATENCY_MS_MAX)).all():  # also where one is NaN
+        raise DoubtError
+    return latency_ms, has_latency
+
+
+def _check_payloads(column: Any | None) -> None:
+    if column is None:
+        return
+    kept = column.dictionary if pa.types.is_dictionary(column.type) else column
+    texts = texts_of(kept)
+    if not texts.are_within(2, PAYLOAD_BYTES):
+        raise DoubtError
+    starts, ends = texts.start[texts.valid], (texts.start + texts.length)[texts.valid]
+    if len(starts) and not (_are_flat(texts.data, starts, ends) or _are_fine(texts.data, starts, ends)):
+        raise DoubtError
+
+
+def _are_flat(data: memoryview, starts: Ints, ends: Ints) -> bool:
+    """Whether all payloads are objects without anything nested, escaped or out of bounds in them.
+
+    Each begins with the only opening bracket that it has and ends with the only closing one. So if the decoder finds as
+    many objects in all of them, one after the other, as there are payloads, each of them is one: an object takes an
+    opening bracket, and those within strings would then be missing.
+    """
+    begin, end = int(starts[0]), int(ends[-1])
+    if int((ends - starts).sum()) != end - begin:
+        return False
+    text = np.frombuffer(data, np.uint8, end - begin, begin)
+    opening, closing = text == ord("{"), text == ord("}")
+    if np.count_nonzero(opening) != len(starts) or np.count_nonzero(closing) != len(starts):
+        return False
+    if not (opening[starts - begin].all() and closing[ends - begin - 1].all()):
+        return False
+    if (text == ord("[")).any() or (text == ord("\\")).any() or not _are_finite(text, starts, ends):
+        return False
+    try:
+        return len(_objects.decode_lines(data[begin:end])) == len(starts)
+    except ValueError:
+        return False
+
+
+def _are_finite(text: Bytes, starts: Ints, ends: Ints) -> bool:
+    """True only where no number is beyond a double: none has an exponent or very many digits."""
+    if int((ends - starts).max()) >= _DIGITS:
+        return False
+    marks = np.flatnonzero((text | 0x20) == ord("e"))
+    before = text[np.maximum(marks - 1, 0)]
+    return not ((before >= ord("0")) & (before <= ord("9"))).any()
+
+
+def _are_fine(data: memoryview, starts: Ints, ends: Ints) -> bool:
+    """Whether all payloads are objects of bounded nesting and of finite numbers.
+
+    A line break cannot be part of a JSON string, and between two values it separates; each payload begins with an
+    opening bracket and ends with a closing one. So none runs on into the next, and with as many objects as payloads
+    each of them is one.
+    """
+    lines = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    if not all(line[0] == ord("{") and line[-1] == ord("}") for line in lines):
+        return False
+    try:
+        return len(_payloads.decode_lines(b"\n".join(lines))) == len(lines)
+    except (ValueError, RecursionError):
+        return False

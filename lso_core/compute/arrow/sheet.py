@@ -1,0 +1,74 @@
+"""The record batches of a stream, read once its framing is known to be harmless."""
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from lso_core.compute.arrow.framing import check
+from lso_core.compute.arrow.texts import is_text, spelt_out
+from lso_core.compute.batches import refused
+
+_OPTIONS: Final = pa.ipc.IpcReadOptions(use_threads=False)
+_WISHES: Final = {
+    "latency_ms": "integers or floats, in milliseconds",
+    "system_id": "integers",
+    "ts": "timestamps with a time zone, or RFC 3339 strings",
+    "payload": "strings, each of which holds a JSON object",
+}
+"""What a column must hold that is not of names."""
+
+
+def read(body: bytes, most_events: int) -> list[Any]:
+    """The record batches that have rows, validated in full. Raises InputError."""
+    check(body, most_events)
+    try:
+        batches = [batch for batch in pa.ipc.open_stream(pa.py_buffer(body), options=_OPTIONS) if batch.num_rows]
+        for batch in batches:
+            batch.validate(full=True)
+    except (pa.ArrowException, ValueError, OSError):
+        raise refused("the Arrow stream is malformed", "") from None
+    schema = batches[0].schema
+    for field in schema:
+        _check_type(field)
+    return batches if all(_is_plain(field.type) for field in schema) else [_made_plain(batch) for batch in batches]
+
+
+def column_of(batch: Any, name: str) -> Any | None:
+    """A column; None where there is none, or only nulls without a type."""
+    place = batch.schema.get_field_index(name)
+    if place < 0:
+        return None
+    column = batch.column(place)
+    return None if pa.types.is_null(column.type) else column
+
+
+def _is_plain(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_string_view(kind))
+
+
+def _made_plain(batch: Any) -> Any:
+    """The same values without extension types and string_view."""
+    columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
+    return pa.RecordBatch.from_arrays([spelt_out(column) for column in columns], names=batch.schema.names)
+
+
+def _check_type(field: Any) -> None:
+    name, kind = field.name, field.type
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_null(kind) or _fits(name, kind):
+        return
+    if name == "ts" and pa.types.is_timestamp(kind):
+        raise refused("the timestamps of the column ts have no time zone; give them one, such as UTC", name)
+    raise refused(f"the column {name} must hold {_WISHES.get(name, 'strings')}, not {str(kind)[:100]}", name)
+
+
+def _fits(name: str, kind: Any) -> bool:
+    is_a = pa.types
+    if name == "latency_ms":
+        return bool(is_a.is_integer(kind) or is_a.is_floating(kind))
+    if name == "system_id":
+        return bool(is_a.is_integer(kind))
+    return is_text(kind) or bool(name == "ts" and is_a.is_timestamp(kind) and kind.tz)

@@ -1,0 +1,86 @@
+"""Columns of text as arrays of places in their buffers, so that nothing is spelt out that is not asked for."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lso_core.compute.batches import refused
+from lso_core.compute.packing import Ints
+
+Bools = npt.NDArray[np.bool_]
+
+VIEW_BYTES = 16 * 1024 * 1024
+"""Most bytes that a column of string_view may have once it is spelt out; its views may all show the same bytes."""
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """The texts of a column that was validated in full."""
+
+    data: memoryview
+    start: Ints
+    length: Ints
+    """Bytes; of what is null, anything."""
+    valid: Bools
+
+    def at(self, row: int) -> memoryview | None:
+        if not self.valid[row]:
+            return None
+        start = int(self.start[row])
+        return self.data[start : start + int(self.length[row])]
+
+    def are_within(self, least: int, most: int) -> bool:
+        """Whether every text has so many bytes."""
+        lengths = self.length if self.valid.all() else self.length[self.valid]
+        return not len(lengths) or bool(lengths.min() >= least and lengths.max() <= most)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column of this type holds text, also through a dictionary."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def texts_of(column: Any) -> Texts:
+    """The texts of a column that `spelt_out` has seen."""
+    if pa.types.is_dictionary(column.type):
+        inner, codes, valid = texts_of(column.dictionary), *codes_of(column)
+        if not len(inner.start):
+            return Texts(inner.data, np.zeros(len(column), np.int64), np.zeros(len(column), np.int64), valid)
+        return Texts(inner.data, inner.start[codes], inner.length[codes], inner.valid[codes] & valid)
+    _, places, data = column.buffers()
+    if places is None or not len(column):
+        return Texts(memoryview(b""), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    offsets = np.frombuffer(places, kind)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    return Texts(memoryview(b"" if data is None else data), offsets[:-1], np.diff(offsets), valid_of(column))
+
+
+def codes_of(column: Any) -> tuple[Ints, Bools]:
+    """A dictionary column's positions in its dictionary (0 where null), and where it is not null."""
+    codes = column.indices
+    if codes.null_count:
+        codes = codes.fill_null(0)
+    return codes.to_numpy(zero_copy_only=False).astype(np.int64), valid_of(column)
+
+
+def valid_of(column: Any) -> Bools:
+    """Where a column is not null, as far as its own rows tell."""
+    if not column.null_count:
+        return np.ones(len(column), np.bool_)
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def spelt_out(column: Any) -> Any:
+    """A column without string_view, which the library cannot yet do all with. Raises InputError past VIEW_BYTES."""
+    if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
+        return pa.DictionaryArray.from_arrays(column.indices, spelt_out(column.dictionary))
+    if not pa.types.is_string_view(column.type):
+        return column
+    lengths = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4][: len(column)]
+    if int(lengths[valid_of(column)].sum(dtype=np.int64)) > VIEW_BYTES:
+        raise refused(f"a column of string_view shows more than {VIEW_BYTES} bytes, which is the cap", "")
+    return column.cast(pa.large_string())

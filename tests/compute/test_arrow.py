@@ -1,0 +1,355 @@
+"""Arrow batches: the same events give the same columns as JSON, and no bytes do harm."""
+
+import json
+import math
+import random
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lso_core.compute import arrow, batches, columns
+from lso_core.compute.batches import Post
+from lso_core.compute.readback import Reading, Wanted
+from lso_core.model.batches import Batch, StoredEntry
+from lso_core.model.errors import Finding, InputError
+from lso_core.model.events import LATENCY_MS_MAX, PAYLOAD_BYTES
+from tests.streams import mutated, stream
+
+SYSTEM = 7
+TS = pa.timestamp("ms", tz="UTC")
+Json = dict[str, Any]
+
+
+def post(body: bytes, **more: Any) -> Post:
+    return Post(body, SYSTEM, more.pop("most_events", 10_000), **more)
+
+
+def table(rows: int = 3, **fields: Any) -> pa.Table:
+    """A good table with some columns replaced; None leaves one out."""
+    base = {
+        "event_type": pa.array(["success"] * rows),
+        "status": pa.array(["ok"] * rows),
+        "latency_ms": pa.array([12.5] * rows),
+        "ts": pa.array([1_765_722_790_601] * rows, TS),
+        "run_id": pa.array(["r"] * rows),
+        "stage": pa.array(["load"] * rows),
+        "payload": pa.array(['{"rows": 1}'] * rows),
+    }
+    return pa.table({name: column for name, column in (base | fields).items() if column is not None})
+
+
+def refusal(body: bytes, **more: Any) -> InputError:
+    assert arrow.quick(post(body, **more)) is None
+    with pytest.raises(InputError) as caught:
+        arrow.careful(post(body, **more))
+    return caught.value
+
+
+def told(batch: Batch) -> tuple[Any, ...]:
+    cut = columns.decode(batch.columns)
+    arrays = (cut.ts_ms, cut.has_ts, cut.latency_us, cut.has_latency, cut.error, cut.stage, cut.event_type)
+    return batch.count, batch.latest_ts_ms, [array.tolist() for array in arrays], cut.stages, cut.event_types
+
+
+def in_order(findings: tuple[Finding, ...]) -> list[Finding]:
+    """An event's findings come in the order of its fields, and JSON has its own."""
+    return sorted(findings, key=lambda one: (one.index or 0, one.field))
+
+
+def outcome(read: Callable[[], Batch]) -> Any:
+    """What a reading comes to: a batch, or what is wrong."""
+    try:
+        batch = read()
+    except InputError as error:
+        return in_order(error.findings)
+    return told(batch), shown(batch)
+
+
+def shown(batch: Batch) -> list[Json]:
+    """The events as GET shows them."""
+    reading = Reading(SYSTEM, Wanted(), None, 10_000)
+    reading.feed([StoredEntry("5-0", 5, batch.count, batch.columns, batch.body)])
+    assert reading.unreadable == []
+    fields = ("index", "ts", "event_type", "status", "latency_ms", "run_id", "stage")
+    return [{name: getattr(one, name) for name in fields} | {"payload": bytes(one.payload)} for one in reading.items]
+
+
+# --- the same events as JSON and as Arrow ---------------------------------------------------------------------------
+
+payloads = st.one_of(
+    st.dictionaries(st.text(max_size=3), st.integers(-9, 9) | st.text(max_size=6) | st.floats(-9, 9), max_size=2),
+    st.just({"a": {"b": [1, {}]}}),
+    st.just({"e": 1e5, "c": 1e-300}),
+    st.just({"brace": "}{", "quote": '"'}),
+    st.just({"big": "x" * (PAYLOAD_BYTES + 1)}),
+    st.sampled_from(['{"a":1e400}', "{}{}", '{"a":"', '"}', "[]", "null", "", " {} ", '{"a":1}x', "{" * 40 + "}" * 40]),
+)
+events = st.fixed_dictionaries(
+    {
+        "event_type": st.sampled_from(["success", "failure", "start", "é", "success"]),
+        "status": st.sampled_from(["ok", "error"]),
+    },
+    optional={
+        "latency_ms": st.floats(0, 100) | st.integers(0, 99).map(float) | st.just(LATENCY_MS_MAX + 1.0),
+        "ts": st.integers(0, 10**12).map(lambda ms: datetime.fromtimestamp(ms / 1e3, UTC)),
+        "run_id": st.sampled_from(["r", "é" * 100, "é" * 101, ""]),
+        "stage": st.sampled_from(["a", "b", "c\n"]),
+        "system_id": st.sampled_from([SYSTEM, SYSTEM, SYSTEM, 8]),
+        "payload": payloads,
+    },
+)
+good_events = st.fixed_dictionaries(
+    {
+        "event_type": st.sampled_from(["success", "failure", "start"]),
+        "status": st.sampled_from(["ok", "error"]),
+        "latency_ms": st.floats(0, 100) | st.integers(0, 99).map(float),
+    },
+    optional={
+        "ts": st.integers(-(10**12), 10**12).map(lambda ms: datetime.fromtimestamp(ms / 1e3, UTC)),
+        "run_id": st.sampled_from(["r", "é" * 100]),
+        "stage": st.sampled_from(["a", "b", "c\n"]),
+        "payload": st.dictionaries(st.text(max_size=3), st.integers(-9, 9) | st.text(max_size=6), max_size=2),
+    },
+)
+TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+
+
+def payload_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def as_json(sent: list[Json]) -> bytes:
+    """NDJSON whose payloads are texts put in as they are."""
+    lines = []
+    for one in sent:
+        fields = {name: value for name, value in one.items() if name not in {"payload", "ts"}}
+        if one.get("ts") is not None:
+            fields["ts"] = one["ts"].isoformat()
+        text = payload_text(one.get("payload"))
+        line = json.dumps(fields)
+        lines.append(line if text is None else f'{line[:-1]}, "payload": {text}}}')
+    return "\n".join(lines).encode()
+
+
+def as_arrow(sent: list[Json], text: Any, unit: str, pieces: int) -> bytes:
+    kinds = {"latency_ms": pa.float64(), "ts": pa.timestamp(unit, tz="Europe/Berlin"), "system_id": pa.int32()}
+    names = ["event_type", "status", "latency_ms", "ts", "run_id", "stage", "system_id", "payload"]
+    made: dict[str, Any] = {}
+    for name in names:
+        values = [payload_text(one.get(name)) if name == "payload" else one.get(name) for one in sent]
+        made[name] = pa.array(values, kinds.get(name, pa.string())).cast(kinds.get(name, text))
+    whole = pa.table(made)
+    size = math.ceil(len(sent) / pieces)
+    return stream(*(whole.slice(at, size) for at in range(0, len(sent), size)))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.one_of(good_events, good_events, events), min_size=1, max_size=6),
+    st.sampled_from(TEXTS),
+    st.sampled_from(["us", "ns"]),
+    st.integers(1, 3),
+)
+def test_arrow_and_json_of_the_same_events_are_one_batch(sent: list[Json], text: Any, unit: str, pieces: int) -> None:
+    body = as_arrow(sent, text, unit, pieces)
+    lines = Post(as_json(sent), SYSTEM, 10_000, ndjson=True)
+    malformed = {i for i, one in enumerate(sent) if isinstance(one.get("payload"), str)}
+    if not malformed:  # a text that is no JSON breaks its line in other words, or even into two
+        assert outcome(lambda: batches.careful(lines)) == outcome(lambda: arrow.careful(post(body)))
+    quick = arrow.quick(post(body))
+    if quick is not None:
+        careful = arrow.careful(post(body))
+        assert told(careful) == told(quick)
+        assert shown(careful) == shown(quick)
+
+
+@settings(deadline=None)
+@given(st.lists(good_events, min_size=1, max_size=6), st.sampled_from(TEXTS), st.integers(1, 3))
+def test_good_events_are_taken_in_the_quick_reading(sent: list[Json], text: Any, pieces: int) -> None:
+    quick = arrow.quick(post(as_arrow(sent, text, "us", pieces)))
+    assert quick is not None
+    expected = batches.careful(Post(as_json(sent), SYSTEM, 10_000, ndjson=True))
+    assert told(expected) == told(quick)
+    assert shown(expected) == shown(quick)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(good_events, events), min_size=1, max_size=6), st.sampled_from(TEXTS), st.integers(1, 3))
+def test_skip_keeps_the_good_ones_and_names_the_others(sent: list[Json], text: Any, pieces: int) -> None:
+    batch = arrow.careful(post(as_arrow(sent, text, "us", pieces)), skip=True)
+    bad = [reject.finding.index for reject in batch.rejects]
+    assert len(sent) == batch.count + len(bad)
+    good = [one for index, one in enumerate(sent) if index not in bad]
+    assert [one["event_type"] for one in reversed(good)] == [one["event_type"] for one in shown(batch)]
+    whole = [reject.event for reject in batch.rejects if len(reject.event) < PAYLOAD_BYTES]
+    assert all(isinstance(json.loads(one), dict) for one in whole)
+    if good:
+        assert told(batch)[1:] == told(arrow.careful(post(as_arrow(good, text, "us", 1))))[1:]
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"a":"}', '{"}', "{}{}", '{},{"a":"}', '{"a":[{}', '{"a":{}', "{}]}", '{"a":1e999}', '{"a":nul}']
+)
+def test_payloads_that_would_run_on_into_each_other_are_refused_each(payload: str) -> None:
+    for other in ('{"x":1}', '{"}', "{}", "{}]}", "{}}", '{"a":[{}'):
+        found = refusal(stream(table(2, payload=pa.array([payload, other]))))
+        assert 0 in {finding.index for finding in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        (
+            {"latency_ms": pa.array([1.0, math.nan, 2.0])},
+            "latency_ms",
+            "must be a number of milliseconds from 0 to 604800000",
+        ),
+        ({"latency_ms": pa.array([1, -1, 2])}, "latency_ms", "must be a number of milliseconds from 0 to 604800000"),
+        ({"latency_ms": pa.array([1, None, 2])}, "latency_ms", "is missing; only end, heartbeat, log, start"),
+        ({"status": pa.array(["ok", "OK", "ok"])}, "status", 'must be "ok" or "error"'),
+        ({"status": pa.array(["ok", None, "ok"])}, "status", "status is missing"),
+        ({"stage": pa.array(["a", "x" * 10**6, "b"])}, "stage", "must be a string of 1 to 200 bytes"),
+        ({"payload": pa.array(["{}", "x" * 10**6, "{}"])}, "payload", "has 1000000 bytes; the cap is 16384"),
+        ({"payload": pa.array(["{}", "{" * 33, "{}"])}, "payload", "nests deeper than 32 levels"),
+        ({"ts": pa.array(["2025-12-14T14:33:10Z", "now", None])}, "ts", "must be an RFC 3339 date-time"),
+        ({"ts": pa.array([0, 2**60, 0], pa.timestamp("s", tz="UTC"))}, "ts", "must be an RFC 3339 date-time"),
+        ({"system_id": pa.array([7, 300, 7])}, "system_id", "must be 7, the system of the path"),
+        ({"system_id": pa.array([7, -1, 7], pa.int8())}, "system_id", "must be 7, the system of the path"),
+    ],
+)
+def test_a_bad_event_is_named_with_its_field_and_limit(fields: Json, field: str, said: str) -> None:
+    (found,) = refusal(stream(table(**fields))).findings
+    assert (1, field) == (found.index, found.field)
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        (
+            {"extra": pa.array([1, 2, 3])},
+            "extra",
+            'the column "extra" is not a field of an event; those are event_type',
+        ),
+        ({"event_type": None}, "event_type", "the column event_type is missing"),
+        ({"status": None}, "status", "the column status is missing"),
+        ({"payload": pa.array([{"a": 1}] * 3)}, "payload", "send each payload as a string that holds a JSON object"),
+        ({"payload": pa.array([b"{}"] * 3)}, "payload", "must hold strings, each of which holds a JSON object"),
+        ({"stage": pa.array([["a"]] * 3)}, "stage", "the column stage nests; send one value an event"),
+        ({"stage": pa.array([1] * 3)}, "stage", "the column stage must hold strings, not int64"),
+        ({"ts": pa.array([1] * 3, pa.timestamp("ms"))}, "ts", "have no time zone"),
+        ({"ts": pa.array([1] * 3)}, "ts", "must hold timestamps with a time zone, or RFC 3339 strings, not int64"),
+        (
+            {"latency_ms": pa.array(["1"] * 3)},
+            "latency_ms",
+            "must hold integers or floats, in milliseconds, not string",
+        ),
+        ({"latency_ms": pa.array([True] * 3)}, "latency_ms", "not bool"),
+        ({"system_id": pa.array([7.0] * 3)}, "system_id", "must hold integers, not double"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused_by_name(fields: Json, field: str, said: str) -> None:
+    (found,) = refusal(stream(table(**fields))).findings
+    assert (None, field) == (found.index, found.field)
+    assert said in found.message
+
+
+GOOD = stream(table(), table(2))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "ends without its end-of-stream mark"),
+        (b'{"events": []}', "the body is no Arrow stream"),
+        (b"ARROW1\0\0" + GOOD, "send the stream format"),
+        (GOOD[:-8], "ends without its end-of-stream mark"),
+        (GOOD[:-50], "cut off"),
+        (GOOD + b"\0", "bytes behind its end"),
+        (GOOD[:-8] + GOOD, "must be one schema and then its record batches"),
+        (stream(table(0)), "the batch has no events"),
+        (stream(table(), options=pa.ipc.IpcWriteOptions(compression="zstd")), "Content-Encoding: gzip"),
+        (stream(table(), options=pa.ipc.IpcWriteOptions(compression="lz4")), "Content-Encoding: gzip"),
+        (stream(*[table(1)] * 300), "more than 256 messages"),
+    ],
+)
+def test_a_stream_that_is_none_is_refused_in_a_sentence(body: bytes, said: str) -> None:
+    assert said in str(refusal(body))
+
+
+def test_caps_hold_before_anything_is_made() -> None:
+    assert "the batch has 5 events; the cap is 4" == str(refusal(GOOD, most_events=4))
+    nulls = table(3, stage=pa.nulls(3))
+    forged = stream(nulls).replace(struct.pack("<q", 3), struct.pack("<q", 1 << 60))
+    assert "cap" in str(refusal(forged)) or "malformed" in str(refusal(forged))
+    wide = pa.table({f"c{number}": pa.array([1]) for number in range(5_000)})
+    assert "the cap is 65536" in str(refusal(stream(wide)))
+    shared = pa.array(["x" * 5_000_000]).dictionary_encode().take(pa.array([0] * 10))
+    assert "has 5000000 bytes" in refusal(stream(table(10, payload=shared))).findings[0].message
+    views = pa.StringViewArray.from_buffers(
+        pa.string_view(),
+        10,
+        [None, pa.py_buffer(struct.pack("<i4sii", 5_000_000, b"xxxx", 0, 0) * 10), pa.py_buffer(b"x" * 5_000_000)],
+    )
+    assert "string_view shows more than" in str(refusal(stream(table(10, payload=views))))
+
+
+def test_dictionaries_that_would_be_checked_too_often_are_refused() -> None:
+    big = pa.array([str(number) * 20 for number in range(10_000)]).dictionary_encode()
+    whole = table(10_000, run_id=big)
+    assert "too many" in str(refusal(stream(*(whole.slice(at, 50) for at in range(0, 10_000, 50)))))
+
+
+def test_an_event_ahead_of_the_clock_is_named() -> None:
+    with pytest.raises(InputError) as caught:
+        arrow.careful(post(stream(table(2, ts=pa.array([5, 9], TS))), latest_ms=8))
+    assert [(1, "ts")] == [(one.index, one.field) for one in caught.value.findings]
+
+
+def test_names_come_in_the_order_of_the_events_and_unused_ones_not_at_all() -> None:
+    stage = pa.DictionaryArray.from_arrays(pa.array([2, None, 1], pa.int8()), pa.array(["unused", "b", "a"]))
+    batch = arrow.quick(post(stream(table(stage=stage))))
+    assert batch is not None
+    cut = columns.decode(batch.columns)
+    assert (("a", "b"), [1, 0, 2]) == (cut.stages, cut.stage.tolist())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_streams_are_taken_or_refused_and_nothing_else(seed: int) -> None:
+    dice = random.Random(seed)
+    kinds = [
+        stream(table()),
+        stream(
+            table(stage=pa.array(["a", None, "b"]).dictionary_encode(), run_id=pa.array(["r"] * 3).dictionary_encode())
+        ),
+        stream(
+            table(
+                stage=pa.array(["a", None, "b" * 20], pa.string_view()), payload=pa.array(["{}"] * 3, pa.large_string())
+            ),
+        ),
+        stream(
+            table(
+                latency_ms=pa.array([1, 2, 3]),
+                ts=pa.array([1, 2, 3], pa.timestamp("ns", tz="UTC")),
+                system_id=pa.array([7] * 3),
+            ),
+            table(1, latency_ms=pa.array([1]), ts=pa.array([1], pa.timestamp("ns", tz="UTC")), system_id=pa.array([7])),
+        ),
+    ]
+    taken = refused = 0
+    for _ in range(1_500):
+        body = mutated(dice, dice.choice(kinds))
+        try:
+            batch = arrow.quick(post(body)) or arrow.careful(post(body), skip=dice.random() < 0.5)
+            shown(batch)
+            taken += 1
+        except InputError:
+            refused += 1
+    assert taken > 20
+    assert refused > 200
