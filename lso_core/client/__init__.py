@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lso_core.client.client import Client
     from lso_core.client.handler import LogHandler
     from lso_core.client.reading import ReadError
+    from lso_core.client.tables import SendError
 
 __all__ = [
     "Client",
@@ -34,6 +35,7 @@ __all__ = [
     "ReadError",
     "Run",
     "RunScope",
+    "SendError",
     "Span",
     "Stage",
     "StageScope",
@@ -44,6 +46,7 @@ __all__ = [
     "health",
     "init",
     "run",
+    "send_table",
     "stage",
     "stats",
     "systems",
@@ -53,6 +56,7 @@ _LATER = {
     "Client": "lso_core.client.client",
     "LogHandler": "lso_core.client.handler",
     "ReadError": "lso_core.client.reading",
+    "SendError": "lso_core.client.tables",
 }
 _lock = threading.RLock()
 _default: Client | None = None
@@ -122,6 +126,11 @@ def event(
     """Send one event; see Client.event."""
     client = _default or default_client()
     client.event(event_type, status=status, latency_ms=latency_ms, stage=stage, run_id=run_id, ts=ts, **payload)
+
+
+def send_table(table: Any, *, key: str | None = None, timeout: float = 60.0) -> int:
+    """Send a table of events as Arrow, and wait for it; raises SendError. See Client.send_table."""
+    return default_client().send_table(table, key=key, timeout=timeout)
 
 
 def flush(timeout: float = 2.0) -> bool:

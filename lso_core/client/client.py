@@ -123,6 +123,19 @@ class Client:
         except Exception as error:  # noqa: BLE001 - whatever it is, the pipeline must not hear of it
             self._reject(courier, error)
 
+    def send_table(self, table: Any, *, key: str | None = None, timeout: float = 60.0) -> int:
+        """Send a table of events as Arrow: anything that `pyarrow.table` takes, with the fields of an event as columns.
+
+        Waits until LSO has taken all of it, in batches of 10,000, and answers how many events that were. Unlike the rest it
+        raises: SendError for what is refused or not taken in time. With a `key` the same table may be sent again within
+        `key_memory_s`: what was counted is not counted twice.
+        """
+        from lso_core.client.tables import SendError, TableSender  # noqa: PLC0415 - brings the network modules
+
+        if self._config is None:
+            raise SendError(0, 0, f"LSO is off: {self._problem}")
+        return TableSender(self._config, key, timeout).send(table)
+
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until every event so far is answered for, `timeout` seconds at most. Whether they are."""
         return True if self._courier is None else self._courier.flush(timeout)

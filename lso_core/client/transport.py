@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from lso_core.client.config import Address
 
+NDJSON, ARROW = "application/x-ndjson", "application/vnd.apache.arrow.stream"
 GZIP_FROM = 1024
-"""Bodies of at least this many bytes are compressed."""
+"""NDJSON of at least this many bytes is compressed; Arrow is small as it is, and is to cost the server little."""
 MAX_REPLY = 16 * 1024 * 1024
 GZIP_WINDOW = 31
 """zlib's number for "with gzip's frame": the same bytes for the same body, as a retry should have."""
@@ -63,10 +64,10 @@ class Transport:
     def post_json(self, path: str, body: Mapping[str, object]) -> Reply:
         return self._exchange("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
-    def post_events(self, system_id: int, body: bytes, key: str) -> Reply:
-        """Send NDJSON under its Idempotency-Key. Raises TransportError."""
-        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}
-        if len(body) >= GZIP_FROM:
+    def post_events(self, system_id: int, body: bytes, key: str, media_type: str = NDJSON) -> Reply:
+        """Send a batch under its Idempotency-Key. Raises TransportError."""
+        headers = {"Content-Type": media_type, "Idempotency-Key": key}
+        if media_type == NDJSON and len(body) >= GZIP_FROM:
             packer = zlib.compressobj(1, zlib.DEFLATED, GZIP_WINDOW)
             body = packer.compress(body) + packer.flush()
             headers["Content-Encoding"] = "gzip"
