@@ -1,6 +1,7 @@
 """Emitter processes: each prepares its requests before the clock starts and sends them over kept-alive connections."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -18,6 +19,14 @@ REFUSED_PAUSE_S = 0.1
 PREPARE_S = 600.0
 
 
+KINDS = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+    "arrow": "application/vnd.apache.arrow.stream",
+}
+"""Media types of a batch."""
+
+
 class Plan(NamedTuple):
     """What one emitter process is to send."""
 
@@ -31,6 +40,8 @@ class Plan(NamedTuple):
     """Of the process; it takes turns at the systems from there on."""
     every_s: float = 0.0
     """Each connection sends a batch this often, or one right after the other."""
+    kind: str = "json"
+    """How a batch is written: one of KINDS."""
 
     def system_of(self, turn: int) -> int:
         """The system that a batch goes to."""
@@ -106,9 +117,10 @@ def _emit(plan: Plan, start: Barrier, sent: Any) -> None:
 def _request(plan: Plan, turn: int) -> bytes:
     """One POST as it goes over the wire; no two are alike."""
     system_id = plan.system_of(turn)
-    body = batch(system_id, plan.events, random.Random(f"{plan.number} {turn} {os.getpid()}"))
+    write = {"json": batch, "ndjson": lines, "arrow": stream}[plan.kind]
+    body = write(system_id, plan.events, random.Random(f"{plan.number} {turn} {os.getpid()}"))
     head = (
-        f"POST /systems/{system_id}/events HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        f"POST /systems/{system_id}/events HTTP/1.1\r\nHost: bench\r\nContent-Type: {KINDS[plan.kind]}\r\n"
         f"Idempotency-Key: {uuid.uuid4().hex}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -116,6 +128,31 @@ def _request(plan: Plan, turn: int) -> bytes:
 
 def batch(system_id: int, count: int, dice: random.Random) -> bytes:
     """A body of `count` events with every field that an event can have, in the order of the documented example."""
+    return b'{"events": [' + b", ".join(_events(system_id, count, dice)) + b"]}"
+
+
+def lines(system_id: int, count: int, dice: random.Random) -> bytes:
+    """The same, one event a line."""
+    return b"\n".join(_events(system_id, count, dice))
+
+
+def stream(system_id: int, count: int, dice: random.Random) -> bytes:
+    """The same as an Arrow stream, as a pipeline would write it that has its events in a table."""
+    import pyarrow as pa  # noqa: PLC0415 - only this kind needs it
+
+    events = [json.loads(event) for event in _events(system_id, count, dice)]
+    columns = {name: pa.array([event[name] for event in events]) for name in events[0]}
+    columns |= {name: columns[name].dictionary_encode() for name in ("run_id", "stage", "event_type", "status")}
+    columns["ts"] = pa.array([datetime.fromisoformat(event["ts"]) for event in events], pa.timestamp("ms", tz="UTC"))
+    columns["payload"] = pa.array([json.dumps(event["payload"]) for event in events])
+    sink = pa.BufferOutputStream()
+    table = pa.table(columns)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _events(system_id: int, count: int, dice: random.Random) -> list[bytes]:
     begun = datetime.now(UTC)
     run = uuid.UUID(int=dice.getrandbits(128))
     events = []
@@ -128,7 +165,7 @@ def batch(system_id: int, count: int, dice: random.Random) -> bytes:
             f'"event_type": "{"failure" if bad else "success"}", "status": "{"error" if bad else "ok"}", '
             f'"latency_ms": {dice.lognormvariate(3, 1):.3f}, "payload": {{"rows": {dice.randrange(100_000)}}}}}'
         )
-    return b'{"events": [' + ", ".join(events).encode() + b"]}"
+    return [event.encode() for event in events]
 
 
 class _Line:

@@ -1,6 +1,7 @@
 """How many events a second LSO accepts and shows in /health, with everything on this machine.
 
-    python scripts/bench/ingest.py [--url http://127.0.0.1:8000] [--rounds 5] [--events 1000000] [--json results.json]
+    python scripts/bench/ingest.py [--url http://127.0.0.1:8000] [--rounds 5] [--events 1000000]
+        [--batch 1000] [--format json|ndjson|arrow] [--json results.json]
 
 Without --url it starts an LSO of its own, with its embedded server, in a temporary directory. A round: emitter processes
 prepare batches that do not repeat, every field filled, each with an Idempotency-Key; the clock starts; they send them to
@@ -19,7 +20,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench import _rates, _target
-from scripts.bench._emitters import Emitters, Plan, Sent
+from scripts.bench._emitters import KINDS, Emitters, Plan, Sent
 
 FOLD_S = 120.0
 
@@ -69,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=1_000_000, help="a round")
     parser.add_argument("--batch", type=int, default=1_000, help="events a batch")
+    parser.add_argument("--format", choices=list(KINDS), default="json", help="how the batches are written")
     parser.add_argument("--systems", type=int, default=8)
     parser.add_argument("--emitters", type=int, default=2, help="emitter processes")
     parser.add_argument("--connections", type=int, default=4, help="connections of each emitter process")
@@ -82,7 +84,7 @@ def measure(url: str, systems: list[int], options: argparse.Namespace) -> Round:
     batches = max(options.emitters * options.connections, options.events // options.batch)
     shares = [batches // options.emitters + (number < batches % options.emitters) for number in range(options.emitters)]
     plans = [
-        Plan(_target.address_of(url), systems, share, options.batch, options.connections, number)
+        Plan(_target.address_of(url), systems, share, options.batch, options.connections, number, kind=options.format)
         for number, share in enumerate(shares)
     ]
     wanted = Counter({system: _target.total_of(url, system) for system in systems})
@@ -116,7 +118,8 @@ def summed_up(sent: list[Sent], accepted_s: float, visible_s: float) -> Round:
 def report(columns: dict[str, _rates.Rounds], options: argparse.Namespace) -> None:
     """The table for people: medians, and the spread over the rounds in brackets."""
     print(
-        f"{options.rounds} rounds of {options.events:,} events, batches of {options.batch:,}, {options.systems} systems, "
+        f"{options.rounds} rounds of {options.events:,} events, batches of {options.batch:,} as {options.format}, "
+        f"{options.systems} systems, "
         f"{options.emitters} emitter processes with {options.connections} connections each\n"
     )
     rows = [
