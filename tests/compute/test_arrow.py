@@ -4,6 +4,8 @@ import json
 import math
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -353,3 +355,11 @@ def test_mutated_streams_are_taken_or_refused_and_nothing_else(seed: int) -> Non
             refused += 1
     assert taken > 20
     assert refused > 200
+
+
+def test_pyarrow_is_loaded_by_nobody_who_does_not_use_it() -> None:
+    program = (
+        "import sys, api.app, worker.main, lso_core.cli.lso, lso_core.client.client; print('pyarrow' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "False" == found.stdout.strip()
