@@ -126,7 +126,7 @@ async def _reader(media_type: str) -> Reader:
     """Who reads such a body. Raises UnsupportedTypeError where a library for it is not installed."""
     if media_type != libraries.ARROW:
         return batches
-    # The first time it is an import of some tenths of a second.
+    # The first time it is an import of a tenth of a second.
     return libraries.arrow() if libraries.has_arrow() else await asyncio.to_thread(libraries.arrow)
 
 
