@@ -363,3 +363,26 @@ def test_pyarrow_is_loaded_by_nobody_who_does_not_use_it() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "False" == found.stdout.strip()
+
+
+def test_a_null_view_to_nowhere_is_null() -> None:
+    """It is not validated, and a cast would follow it out of the buffer."""
+    views = struct.pack("<i4sii", 1, b"a", 0, 0) + struct.pack("<i4sii", 2**31 - 1, b"xxxx", 77, 2**30)
+    stage = pa.StringViewArray.from_buffers(pa.string_view(), 2, [pa.py_buffer(b"\x01"), pa.py_buffer(views)])
+    batch = arrow.quick(post(stream(table(2, stage=stage))))
+    assert batch is not None
+    assert [None, "a"] == [one["stage"] for one in shown(batch)]
+
+
+def test_a_time_zone_that_is_no_text_is_malformed() -> None:
+    body = stream(table(ts=pa.array([1, 2, 3], pa.timestamp("ms", tz="Zone/Long")))).replace(
+        b"Zone/Long", b"Zone\xa0Long"
+    )
+    assert "malformed" in str(refusal(body))
+
+
+def test_integers_and_floats_of_every_width_are_latencies() -> None:
+    for kind in (pa.int8(), pa.uint64(), pa.float16(), pa.float32()):
+        batch = arrow.quick(post(stream(table(latency_ms=pa.array([1, 2, 3]).cast(pa.float32()).cast(kind)))))
+        assert batch is not None
+        assert [3.0, 2.0, 1.0] == [one["latency_ms"] for one in shown(batch)]

@@ -25,12 +25,13 @@ def read(body: bytes, most_events: int) -> list[Any]:
         batches = [batch for batch in pa.ipc.open_stream(pa.py_buffer(body), options=_OPTIONS) if batch.num_rows]
         for batch in batches:
             batch.validate(full=True)
-    except (pa.ArrowException, ValueError, OSError):
+        schema = batches[0].schema
+        for field in schema:
+            _check_type(field)
+        is_plain = all(_is_plain(field.type) for field in schema)
+        return batches if is_plain else [_made_plain(batch) for batch in batches]
+    except (pa.ArrowException, ValueError, OSError):  # also of Unicode, where a time zone is none
         raise refused("the Arrow stream is malformed", "") from None
-    schema = batches[0].schema
-    for field in schema:
-        _check_type(field)
-    return batches if all(_is_plain(field.type) for field in schema) else [_made_plain(batch) for batch in batches]
 
 
 def column_of(batch: Any, name: str) -> Any | None:

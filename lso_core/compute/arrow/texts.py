@@ -54,8 +54,8 @@ def texts_of(column: Any) -> Texts:
     _, places, data = column.buffers()
     if places is None or not len(column):
         return Texts(memoryview(b""), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    offsets = np.frombuffer(places, kind)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    kind = np.dtype(np.int64 if pa.types.is_large_string(column.type) else np.int32)
+    offsets = np.frombuffer(places, kind, len(column) + 1, column.offset * kind.itemsize).astype(np.int64)
     return Texts(memoryview(b"" if data is None else data), offsets[:-1], np.diff(offsets), valid_of(column))
 
 
@@ -80,7 +80,12 @@ def spelt_out(column: Any) -> Any:
         return pa.DictionaryArray.from_arrays(column.indices, spelt_out(column.dictionary))
     if not pa.types.is_string_view(column.type):
         return column
-    lengths = np.frombuffer(column.buffers()[1], np.int32)[4 * column.offset :: 4][: len(column)]
-    if int(lengths[valid_of(column)].sum(dtype=np.int64)) > VIEW_BYTES:
+    bitmap, views, *data = column.buffers()
+    valid = valid_of(column)
+    rows = np.frombuffer(views, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4).copy()
+    rows[~valid] = 0  # what is null is not validated, and yet followed by the cast
+    if int(rows[:, 0].sum(dtype=np.int64)) > VIEW_BYTES:
         raise refused(f"a column of string_view shows more than {VIEW_BYTES} bytes, which is the cap", "")
-    return column.cast(pa.large_string())
+    mask = None if bitmap is None else pa.array(valid).buffers()[1]
+    sound = pa.Array.from_buffers(column.type, len(column), [mask, pa.py_buffer(rows.tobytes()), *data])
+    return sound.cast(pa.large_string())
