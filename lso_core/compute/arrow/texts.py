@@ -83,7 +83,7 @@ def spelt_out(column: Any) -> Any:
     bitmap, views, *data = column.buffers()
     valid = valid_of(column)
     rows = np.frombuffer(views, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4).copy()
-    rows[~valid] = 0  # what is null is not validated, and yet followed by the cast
+    rows[~valid] = 0  # what is null is not validated, and yet summed up by the cast
     if int(rows[:, 0].sum(dtype=np.int64)) > VIEW_BYTES:
         raise refused(f"a column of string_view shows more than {VIEW_BYTES} bytes, which is the cap", "")
     mask = None if bitmap is None else pa.array(valid).buffers()[1]
