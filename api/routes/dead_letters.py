@@ -12,7 +12,7 @@ from api.reading import read_query, refused
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.compute import batches, columns
 from lso_core.compute.batches import Post
-from lso_core.compute.columns import CorruptEntryError
+from lso_core.compute.columns import BodyKind, CorruptEntryError, NewerFormatError
 from lso_core.model import times
 from lso_core.model.batches import Batch, DeadLetter, Page
 from lso_core.model.errors import InputError
@@ -147,11 +147,10 @@ def _checked(letter_id: str) -> str:
 
 def _batch(service: Service, letter: DeadLetter) -> Batch:
     """What is to be appended. Raises InputError for an event that is still bad."""
-    text = _text(letter)
-    if letter.entry is not None and text is None:
+    sent = _sent(letter)
+    if sent is None:
         return as_batch(letter)
-    ndjson = letter.entry is None or columns.unpack_body(letter.body)[1]
-    body = letter.event.replace(b"\n", b" ") if letter.entry is None else columns.unpack_body(letter.body)[0]
+    body, ndjson = sent
     post = Post(body, letter.system_id, service.settings.max_batch_events, ndjson=ndjson, keyed=False)
     try:
         return under_key(letter, batches.careful(post))
@@ -161,11 +160,23 @@ def _batch(service: Service, letter: DeadLetter) -> Batch:
         return as_batch(letter)
 
 
+def _sent(letter: DeadLetter) -> tuple[bytes, bool] | None:
+    """The JSON that was sent, and whether it is an event a line; None where an entry does not tell."""
+    if letter.entry is None:
+        return letter.event.replace(b"\n", b" "), True
+    try:
+        body, kind = columns.unpack_body(letter.body)
+    except (CorruptEntryError, NewerFormatError):
+        return None
+    return None if kind is BodyKind.ARROW else (body, kind is BodyKind.NDJSON)
+
+
 def _text(letter: DeadLetter) -> str | None:
     """What was sent, where it is text."""
+    sent = _sent(letter)
     try:
-        return (letter.event if letter.entry is None else columns.unpack_body(letter.body)[0]).decode()
-    except (CorruptEntryError, UnicodeDecodeError):
+        return None if sent is None else sent[0].decode()
+    except UnicodeDecodeError:
         return None
 
 

@@ -46,6 +46,7 @@ class BodyKind(enum.IntEnum):
     ARROW = 2
     """An Arrow stream of what the columns do not tell."""
 
+
 _MOST_SHRUNK: Final = 255
 """lz4 cannot make anything smaller than this part; a header that claims more would have us reserve gigabytes."""
 

@@ -32,7 +32,7 @@ def skipped(system: ObservedSystem) -> ObservedSystem:
 def spoil(service: Service, system: ObservedSystem, *, body: bool) -> None:
     """Put an entry that no worker can read among the good ones, as a fault would: its counters agree with it."""
     sent = json.dumps({"events": events(7)}).encode()
-    packed = columns.pack_body(sent, ndjson=False) if body else b"nothing of the kind"
+    packed = columns.pack_body(sent, columns.BodyKind.JSON) if body else b"nothing of the kind"
     with service.redis() as store:
         entry = store.xadd(
             keys.stream(system.id), {"at": store.time()[0] * 1_000, "n": 7, "c": b"rubbish", "b": packed}
