@@ -14,6 +14,8 @@ FAILURES: Final = 3
 """So many trips in a row that end without an answer open the circuit; one or two may be connections gone stale."""
 STALLED_S: Final = 2.0
 """…or one that has been under way for so long: a server that hangs is not noticed by its failures until they time out."""
+SURE_S: Final = 0.25
+"""…and is so for this long after it was noticed: a process that was busy itself finds answers waiting that it has not read."""
 PROBE_S: Final = 0.5
 """How often somebody is let through an open circuit, to see whether the server is back."""
 
@@ -30,6 +32,8 @@ class Breaker:
         self._under_way: dict[int, float] = {}
         self._next = 0
         self._failures = 0
+        self._noticed_s: float | None = None
+        """When a trip was first seen to be stalled."""
         self._opened_s: float | None = None
         self._probe: int | None = None
         self._probe_s = 0.0
@@ -58,14 +62,18 @@ class Breaker:
         """A trip is over: with an answer, whatever it says, or without."""
         self._under_way.pop(number)
         if answered:
-            self._failures, self._opened_s = 0, None
+            self._failures, self._opened_s, self._noticed_s = 0, None, None
             return
         self._failures += 1
         if self._opened_s is None and self._failures >= FAILURES:
             self._open(self._clock())
 
     def _stalled(self, now: float) -> bool:
-        return now - next(iter(self._under_way.values()), now) > STALLED_S
+        if now - next(iter(self._under_way.values()), now) <= STALLED_S:
+            return False
+        if self._noticed_s is None:
+            self._noticed_s = now
+        return now - self._noticed_s > SURE_S
 
     def _open(self, now: float) -> None:
         self.opens += 1

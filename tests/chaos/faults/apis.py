@@ -9,7 +9,7 @@ from tests.chaos.trial import Trial
 from tests.e2e.systems import ObservedSystem
 from tests.waiting import wait_for
 
-EVENTS_S = 2_000
+EVENTS_S = 500
 """Events a second of each pipeline, about."""
 IN_HAND_S = 0.4
 
@@ -22,9 +22,11 @@ def kill_apis(trial: Trial) -> None:
     pipelines = [Pipeline(service.url, f"sdk-{kind}", spool) for kind, spool in kinds.items()]
     for pipeline in pipelines:
         pipeline.start()
-    kills, in_hand = trial.size(4, 60), 0
+    kills, in_hand = trial.size(4, 30), 0
     for turn in range(kills):
-        time.sleep(trial.dice.uniform(0.1, 0.6))
+        time.sleep(
+            trial.dice.uniform(0.1, trial.size(0.6, 4.0))
+        )  # a process that keeps dying is started later and later
         victims = wait_for(lambda: service.children("api"), "there is an API process")
         if turn % 2:
             victims = [trial.dice.choice(victims)]
