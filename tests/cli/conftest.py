@@ -46,10 +46,14 @@ def proxy(service: Service) -> Iterator[FaultyProxy]:
         yield proxy
 
 
+NOT_HANDED_ON = {"USE_MOCK_DATA", "COLUMNS", "LINES"}
+"""The last two tell a terminal's size, whatever it is; pytest-xdist sets them."""
+
+
 def environ(url: str, **variables: str) -> dict[str, str]:
     """This process' variables without LSO's own, and where LSO is."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("LSO_") and name != "USE_MOCK_DATA"
+        name: value for name, value in os.environ.items() if not name.startswith("LSO_") and name not in NOT_HANDED_ON
     }
     return {**kept, "PYTHONPATH": str(ROOT), "LSO_URL": url, **variables}
 

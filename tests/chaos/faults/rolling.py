@@ -1,5 +1,6 @@
 """A rolling restart: every process ended politely, one after the other, under load."""
 
+import contextlib
 import http.client
 import signal
 import threading
@@ -86,7 +87,10 @@ class _Clients:
             thread.join()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection(*self._address, timeout=20)
+        with contextlib.closing(http.client.HTTPConnection(*self._address, timeout=20)) as connection:
+            self._send(connection)
+
+    def _send(self, connection: http.client.HTTPConnection) -> None:
         while not self._stop.wait(0.005):
             try:
                 connection.request("POST", f"{self._path}/events", BODY, {"Content-Type": "application/json"})
