@@ -63,6 +63,7 @@ def test_any_damage_is_noticed_or_harmless(data: bytes, at: int, by: bytes) -> N
         (b"plain", "cannot be inflated"),
         (gzip.compress(b"abc")[:-8] + bytes(8), "cannot be inflated"),
     ],
+    ids=["empty", "cut off", "with more behind", "plain", "of another checksum"],
 )
 def test_a_broken_stream_is_wrong_input(data: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
