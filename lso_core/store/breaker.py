@@ -17,7 +17,7 @@ STALLED_S: Final = 2.0
 SURE_S: Final = 0.25
 """…and is so for this long after it was noticed: a process that was busy itself finds answers waiting that it has not read."""
 PROBE_S: Final = 0.5
-"""How often somebody is let through an open circuit, to see whether the server is back."""
+"""How often a probe may pass an open circuit, to see whether the server is back."""
 
 
 class Breaker:
@@ -52,15 +52,24 @@ class Breaker:
         if self._opened_s is None and self._stalled(now):
             self._open(now)
         if self._opened_s is not None:
-            self._let_through(now)
-            self._probe = self._next
-        number, self._next = self._next, self._next + 1
-        self._under_way[number] = now
-        return number
+            self.refused += 1
+            since = now - self._opened_s
+            raise StoreError(f"Redis does not answer; it is asked again every {PROBE_S:g} s, for {since:.1f} s so far")
+        return self._start(now)
 
-    def end(self, number: int, *, answered: bool) -> None:
-        """A trip is over: with an answer, whatever it says, or without."""
+    def begin_probe(self) -> int | None:
+        """Where the circuit is open and it is time to look again: the number of a trip that asks for nothing else."""
+        now = self._clock()
+        if self._opened_s is None or now < self._probe_s:
+            return None
+        self._probe, self._probe_s = self._start(now), now + PROBE_S
+        return self._probe
+
+    def end(self, number: int, *, answered: bool | None) -> None:
+        """A trip is over: with an answer, whatever it says, or without; None where it was given up and nobody knows."""
         self._under_way.pop(number)
+        if answered is None:
+            return
         if answered:
             self._failures, self._opened_s, self._noticed_s = 0, None, None
             return
@@ -79,13 +88,10 @@ class Breaker:
         self.opens += 1
         self._opened_s, self._probe_s = now, now + PROBE_S
 
-    def _let_through(self, now: float) -> None:
-        """Let a probe pass when it is time. Raises StoreError for everybody else."""
-        if now < self._probe_s:
-            self.refused += 1
-            since = now - (self._opened_s or now)
-            raise StoreError(f"Redis does not answer; it is asked again every {PROBE_S:g} s, for {since:.1f} s so far")
-        self._probe_s = now + PROBE_S
+    def _start(self, now: float) -> int:
+        number, self._next = self._next, self._next + 1
+        self._under_way[number] = now
+        return number
 
 
 class Breakers:

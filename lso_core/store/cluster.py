@@ -6,6 +6,7 @@ so that their answer is the error, and whoever sent them decides.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from redis.crc import key_slot
 
 from lso_core.model.errors import StoreError
 from lso_core.store.breaker import Breakers
-from lso_core.store.trips import AWAY, execute, guarded
+from lso_core.store.trips import AWAY, Way, execute, ping
 
 Address = tuple[str, int]
 Routed = tuple[str, tuple[Any, ...]]
@@ -47,6 +48,7 @@ class Cluster:
         self._seeds = tuple(seeds)
         self._node = node
         self._clients: dict[Address, redis.asyncio.Redis] = {}
+        self._ways: dict[Address, Way] = {}
         self._owners: list[Address | None] = [None] * SLOTS
         self._slots: dict[str, int] = {}
         self._stale = True
@@ -117,7 +119,7 @@ class Cluster:
             pipeline.execute_command(*words)
         sent = False
         try:
-            with guarded(None if self.breakers is None else self.breakers.of(address)):
+            with self._way(address).trip():
                 pipeline.connection = await client.connection_pool.get_connection()
                 sent = True
                 found = iter(await execute(pipeline))
@@ -126,7 +128,7 @@ class Cluster:
             for at, _, _ in group:
                 answers[at] = error if sent else _Unsent(error)
             return
-        except StoreError as error:  # the breaker's: now and then somebody is let through, who notices a failover
+        except StoreError as error:  # the breaker's
             for at, _, _ in group:
                 answers[at] = error
             return
@@ -162,6 +164,20 @@ class Cluster:
         if tag not in self._slots:
             self._slots[tag] = key_slot(tag.encode())
         return self._slots[tag]
+
+    def _way(self, address: Address) -> Way:
+        if address not in self._ways:
+            breaker = None if self.breakers is None else self.breakers.of(address)
+            self._ways[address] = Way(breaker, functools.partial(self._look, address))
+        return self._ways[address]
+
+    async def _look(self, address: Address) -> None:
+        """See whether a node is back; where it is not, another may have taken its place."""
+        try:
+            await ping(self._client(address))
+        except AWAY:
+            self._stale = True
+            raise
 
     def _client(self, address: Address) -> "redis.asyncio.Redis":
         if address not in self._clients:

@@ -6,6 +6,7 @@ Redis' errors become LSO's here, and nowhere else.
 """
 
 import asyncio
+import functools
 import hashlib
 import importlib.resources
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -21,7 +22,7 @@ from lso_core.store import keys
 from lso_core.store.breaker import Breakers
 from lso_core.store.cluster import Address, Cluster
 from lso_core.store.links import connect
-from lso_core.store.trips import AWAY, execute, guarded
+from lso_core.store.trips import AWAY, Way, execute, ping
 
 OLDEST: Final = (7, 0)
 LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms": b"%d" % SLOT_MS}
@@ -91,7 +92,7 @@ class Server:
         self, client: "redis.asyncio.Redis | Cluster", *, script_flags: bool = True, breakers: Breakers | None = None
     ) -> None:
         self._client = client
-        self._breaker = None if breakers is None else breakers.of(None)
+        self._way = Way(None if breakers is None else breakers.of(None), functools.partial(ping, client))
         if isinstance(client, Cluster):
             client.breakers = breakers
         self._cluster = client if isinstance(client, Cluster) else None
@@ -306,7 +307,7 @@ class Server:
             pipeline = self._client.pipeline(transaction=False)
             for call in calls:
                 pipeline.execute_command(*self._words(call))
-            with guarded(self._breaker):
+            with self._way.trip():
                 return await execute(pipeline)
         except AWAY as error:
             raise translate(error) from error

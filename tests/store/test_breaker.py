@@ -1,9 +1,12 @@
 """The circuit breaker, on a clock that the test turns."""
 
+import asyncio
+
 import pytest
 
 from lso_core.model.errors import StoreError
 from lso_core.store.breaker import FAILURES, PROBE_S, STALLED_S, SURE_S, Breaker, Breakers
+from lso_core.store.trips import Way
 
 
 class Clock:
@@ -74,29 +77,60 @@ def test_a_process_that_was_busy_itself_finds_its_answers(breaker: Breaker, cloc
     assert (breaker.state, breaker.opens) == ("closed", 0)
 
 
-def test_one_at_a_time_is_let_through_to_see(breaker: Breaker, clock: Clock) -> None:
+def test_one_probe_at_a_time_looks_and_nobody_else_passes(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
+    assert breaker.begin_probe() is None
     clock.now += PROBE_S
-    probe = breaker.begin()
-    assert breaker.state == "half-open"
+    probe = breaker.begin_probe()
+    assert (probe is not None, breaker.state) == (True, "half-open")
+    assert breaker.begin_probe() is None
     with pytest.raises(StoreError):
         breaker.begin()
-    breaker.end(probe, answered=False)
+    breaker.end(probe or 0, answered=False)
     assert breaker.state == "open"
+    clock.now += PROBE_S
     with pytest.raises(StoreError):
         breaker.begin()
-    clock.now += PROBE_S
-    breaker.end(breaker.begin(), answered=True)
+    breaker.end(breaker.begin_probe() or 0, answered=True)
     assert (breaker.state, breaker.opens) == ("closed", 1)
+    assert breaker.begin_probe() is None
 
 
 def test_a_probe_that_hangs_keeps_nobody_from_looking_again(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += PROBE_S
-    breaker.begin()
+    assert breaker.begin_probe() is not None
     clock.now += PROBE_S
-    breaker.end(breaker.begin(), answered=True)
+    breaker.end(breaker.begin_probe() or 0, answered=True)
     assert breaker.state == "closed"
+
+
+def test_a_trip_that_was_given_up_says_nothing(breaker: Breaker) -> None:
+    for _ in range(FAILURES):
+        breaker.end(breaker.begin(), answered=None)
+    assert breaker.state == "closed"
+
+
+async def test_while_it_is_open_a_ping_looks_and_no_caller_waits(breaker: Breaker, clock: Clock) -> None:
+    pings: list[float] = []
+    back = asyncio.Event()
+
+    async def ping() -> None:
+        pings.append(clock.now)
+        await back.wait()
+
+    way = Way(opened(breaker), ping)
+    for _ in range(3):
+        with pytest.raises(StoreError), way.trip():
+            pytest.fail("it was let through")
+        clock.now += PROBE_S
+        await asyncio.sleep(0)
+    assert len(pings) == 2
+    back.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with way.trip():
+        assert breaker.state == "closed"
 
 
 def test_each_server_has_its_own(clock: Clock) -> None:
