@@ -84,7 +84,8 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     for task in beside:
         task.add_done_callback(_report)
     try:
-        yield Service(settings, store, own, SystemClock(), budget, asyncio.Semaphore(2), process, breakers)
+        turns = asyncio.Semaphore(2), asyncio.Semaphore(1)
+        yield Service(settings, store, own, SystemClock(), budget, *turns, process, breakers)
     finally:
         for task in beside:
             task.cancel()

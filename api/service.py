@@ -28,6 +28,8 @@ class Service(msgspec.Struct, frozen=True):
     budget: Budget
     careful_turns: asyncio.Semaphore
     """The careful reading of a large body takes memory and time; a process does few at once."""
+    page_turns: asyncio.Semaphore
+    """So does reading a page of events back; each thread more that computes makes the event loop wait longer for its own turn."""
     process: str
     """This process' name among all."""
     breakers: Breakers

@@ -187,9 +187,10 @@ async def _fill(service: Service, system_id: int, reading: Reading) -> Page[Seen
     count, fed, ended = FIRST_ENTRIES, 0, False
     while not (ended or reading.full):
         newest = None if reading.next is None else reading.next.newest
-        entries = await service.store.reads.entries(system_id, newest, count)
+        async with service.page_turns:
+            entries = await service.store.reads.entries(system_id, newest, count)
+            await asyncio.to_thread(reading.feed, entries)
         fed, ended = fed + len(entries), len(entries) < count
-        await asyncio.to_thread(reading.feed, entries)
         count = reading.more(fed)
     if reading.unreadable:
         log.warning("hot.unreadable", system_id=system_id, entries=reading.unreadable[:10])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+import sys
 import time
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ KEEP_ALIVE_S: Final = 75
 """Longer than emitters pause between batches, so that they seldom meet a connection that is just closing."""
 UNREAD_BYTES: Final = 128 * 1024
 """The kernel takes twice as much of an answer before its client reads; left alone it takes megabytes of each connection."""
+SWITCH_S: Final = 0.0005
+"""How long a thread that computes may keep the event loop waiting; left alone it is ten times as long, at each of its turns."""
 DRAIN_S: Final = 1.0
 """How long a process that ends goes on with kept-alive connections. Each is closed with its next answer, which says so; one
 that was closed without a word might just be used for a request, whose sender could not tell what became of it."""
@@ -38,6 +41,7 @@ _LARGE_HEAD: Final = _problem(
 
 def serve(app: Any, listener: socket.socket, max_connections: int, client_timeout_s: int, grace_s: int) -> None:
     """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way."""
+    sys.setswitchinterval(SWITCH_S)
     protocol: type[_Capped] = type(
         "Capped", (_Capped,), {"max_connections": max_connections, "client_timeout_s": client_timeout_s}
     )
