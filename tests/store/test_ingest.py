@@ -320,3 +320,12 @@ async def test_a_batch_of_ten_thousand_events_is_one_entry(room: Room) -> None:
     assert await room.fold(system.system_id) is Outcome.DONE
     assert (await room.health(system.system_id))["total"] == 10_000
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", ["string", "count"])
+async def test_a_state_gone_bad_does_not_stop_ingest(room: Room, kind: str) -> None:
+    system_id = (await room.system()).system_id
+    where = keys.state(system_id)
+    await room.server.one(("SET", where, "x") if kind == "string" else ("HSET", where, "n", "many"))
+    receipt = await room.store.ingest.append(system_id, batch(3), None)
+    assert receipt.accepted == 3

@@ -178,3 +178,28 @@ async def test_a_trim_of_many_systems_goes_on_in_steps(room: Room, connect: Call
         trimmed = await Folding(connect(), own.settings).trim(leases, NO_CAP, pressed=False)
         entries, more = entries + trimmed.entries, trimmed.more
     assert entries == 70
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda one: [("SET", keys.state(one), "x")],
+        lambda one: [("HSET", keys.state(one), "c", "nonsense", "a", "1", "b", "9")],
+        lambda one: [("HSET", keys.state(one), "a", "yesterday", "c", "1-1", "b", "9")],
+        lambda one: [("RPUSH", keys.marks(one), "no mark"), ("HSET", keys.state(one), "b", "9", "c", "1-1", "a", "1")],
+        lambda one: [("SET", keys.marks(one), "x"), ("HSET", keys.state(one), "b", "9", "c", "1-1", "a", "1")],
+        lambda one: [("SET", keys.stream(one), "x"), ("HSET", keys.state(one), "b", "9", "c", "1-1", "a", "1")],
+    ],
+    ids=["state", "cursor", "arrival", "mark", "marks", "stream"],
+)
+async def test_a_key_gone_bad_does_not_end_the_trimming_of_neighbours(
+    room: Room, spoil: Callable[[int], list[tuple[str, ...]]]
+) -> None:
+    bad, good = await room.systems_of(3, 2)
+    await room.store.ingest.append(good, batch(5), None)
+    await room.fold(good)
+    await room.server.run(*spoil(bad), ("ZADD", keys.hot(3), 0, bad))
+    trimmed = await room.folding.trim(await room.hold(3), NO_CAP, pressed=True)
+    assert (trimmed.entries, trimmed.bytes, trimmed.more) == (1, SIZE, False)
+    assert await length(room, good) == 0
+    assert await room.server.one(("EXISTS", keys.hot(3))) == 0

@@ -32,7 +32,9 @@ end
 
 if ARGV[5] ~= '' and tonumber(ARGV[5]) > now + tonumber(ARGV[6]) then return {'ahead', now} end
 
-local folded = tonumber(redis.call('HGET', KEYS[3], 'n') or 0)
+-- pcall: where the state has gone bad nobody knows the system's backlog, and the cap over all must do.
+local state = redis.pcall('HGET', KEYS[3], 'n')
+local folded = not state and 0 or tonumber(state) or tonumber(system[1])
 local backlog = tonumber(system[1]) - folded
 if backlog + count > tonumber(ARGV[12]) then return {'events', backlog} end
 local size = #ARGV[3] + #ARGV[4]

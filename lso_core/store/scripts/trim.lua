@@ -26,17 +26,20 @@ for _ = 1, tonumber(ARGV[8]) do
     local upto, at, size
     if mark then upto, at, size = string.match(mark, '^(%S+) (%S+) (%S+)$')
     else upto, at, size = state[1], state[2], state[3] end
-    if tonumber(at) > horizon and hot <= cap then
-      redis.call('ZADD', KEYS[2], at, id)
+    local ms, seq = string.match(upto or '', '^(%d+)-(%d+)$')
+    at, size = tonumber(at), tonumber(size)
+    if not (ms and at and size) then -- gone bad as well: the next mark, or the next system
+      if mark then redis.call('LPOP', ARGV[5] .. id) else redis.call('ZREM', KEYS[2], id) end
+    elseif at > horizon and hot <= cap then
+      redis.call('ZADD', KEYS[2], string.format('%.0f', at), id)
     else
-      local ms, seq = string.match(upto, '^(%d+)-(%d+)$')
       entries = entries + redis.call('XTRIM', ARGV[3] .. id, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(seq) + 1))
-      local freed = tonumber(size) - trimmed
+      local freed = size - trimmed
       bytes, hot = bytes + freed, hot - freed
-      redis.call('HINCRBY', KEYS[3], 'hot', -freed)
-      redis.call('HSET', ARGV[4] .. id, 'x', size)
+      redis.call('HINCRBY', KEYS[3], 'hot', string.format('%.0f', -freed))
+      redis.call('HSET', ARGV[4] .. id, 'x', string.format('%.0f', size))
       if mark then redis.call('LPOP', ARGV[5] .. id) end
-      if tonumber(size) >= folded then redis.call('ZREM', KEYS[2], id) else redis.call('ZADD', KEYS[2], at, id) end
+      if size >= folded then redis.call('ZREM', KEYS[2], id) else redis.call('ZADD', KEYS[2], string.format('%.0f', at), id) end
     end
   end
 end
