@@ -15,7 +15,7 @@ from api import errors
 from api.auth import Guard
 from api.edge import Edge
 from api.limits.body import Budget
-from api.routes import autoscale, dead_letters, docs, events, fleet, health, probes, systems, telemetry
+from api.routes import autoscale, dead_letters, docs, events, fleet, health, probes, rebuilds, systems, telemetry
 from api.service import Service
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
@@ -33,6 +33,7 @@ ROUTES: Final = (
     *systems.HANDLERS,
     *events.HANDLERS,
     *dead_letters.HANDLERS,
+    *rebuilds.HANDLERS,
     *health.HANDLERS,
     *fleet.HANDLERS,
     *autoscale.HANDLERS,

@@ -20,7 +20,7 @@ class Role(enum.IntEnum):
     WRITE = 2
     """Reads, registers systems and sends events: what a pipeline needs."""
     ADMIN = 3
-    """Also changes and deletes systems."""
+    """Also changes, rebuilds and deletes systems."""
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/docs", "/schema/openapi.json"})
@@ -34,7 +34,7 @@ def needed(method: str, path: str) -> Role:
         return Role.OPEN
     if method in {"GET", "HEAD", "OPTIONS"}:
         return Role.READ
-    return Role.WRITE if method == "POST" else Role.ADMIN
+    return Role.WRITE if method == "POST" and not path.endswith("/rebuild") else Role.ADMIN
 
 
 class Guard:

@@ -22,6 +22,7 @@ from lso_core.compute.libraries import ARROW
 from lso_core.compute.readback import SeenEvent
 from lso_core.model.batches import Autoscale
 from lso_core.model.events import KEY_BYTES, Event
+from lso_core.model.rebuilds import Rebuild
 from lso_core.model.snapshots import FleetLine, Latency, StageSummary
 from lso_core.model.systems import System, SystemPatch, SystemSpec
 from lso_core.model.windows import SLOT_MS
@@ -109,7 +110,7 @@ class Status(msgspec.Struct):
 
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
-    FleetLine, FleetPage, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued,
+    FleetLine, FleetPage, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -194,6 +195,15 @@ _LETTER: Final = {
     "entry": None,
     "events": 1,
     "bytes": 61,
+}
+_REBUILD: Final = {
+    "system_id": 3,
+    "progress": "done",
+    "replaced": 58,
+    "different": 0,
+    "kept": 2,
+    "lost": 0,
+    "reason": "",
 }
 _LETTER_TEXT: Final = '{"event_type": "success", "status": "fine", "latency_ms": 12}'
 _ACCEPTED: Final = {"accepted": 1, "duplicate": False, "entries": ["1765722790601-0", "1765722790601-0"]}
@@ -290,6 +300,7 @@ def _paths() -> dict[str, Json]:
         "/systems/{system_id}/events": _of_system({"get": _LIST_EVENTS, "post": _POST_EVENTS}),
         "/systems/{system_id}/health": _of_system({"get": _GET_HEALTH}),
         "/systems/{system_id}/metrics": _of_system({"get": _GET_METRICS}),
+        "/systems/{system_id}/rebuild": _of_system({"get": _GET_REBUILD, "post": _ASK_REBUILD}),
         "/dead-letters": {"get": _LIST_LETTERS, "delete": _PURGE_LETTERS},
         "/dead-letters/{system_id}/{letter_id}": _of_letter({"get": _GET_LETTER, "delete": _DELETE_LETTER}),
         "/dead-letters/{system_id}/{letter_id}/requeue": _of_letter({"post": _REQUEUE_LETTER}),
@@ -625,6 +636,22 @@ _REQUEUE_LETTER: Final = _operation(
     description="An event is validated again and refused with 422 where it is still bad; it stays here then. An entry is cut anew "
     "from the events it came with, or appended as it is for a worker that can read it. It arrives now: an event whose `ts` lies "
     "before the window counts as late. However often it is tried, it is taken once.",
+)
+_ASK_REBUILD: Final = _operation(
+    "rebuildSystem",
+    "systems",
+    "Compute a system's window again",
+    {"202": _json("Rebuild", _REBUILD | {"progress": "pending", "replaced": 0, "kept": 0}, "Asked of the workers")},
+    (401, 403, 404, 503),
+    description="From the entries that are still there, under the lease of the worker that folds the system. A slot is replaced "
+    "where all of its entries are, else it stays. Mends a state that cannot be read. Asking again while it waits changes nothing.",
+)
+_GET_REBUILD: Final = _operation(
+    "getRebuild",
+    "systems",
+    "How far the latest rebuild is",
+    {"200": _json("Rebuild", _REBUILD, "Kept for an hour")},
+    (401, 403, 404, 503),
 )
 _UNHEALTHY_OR_NOT_ABLE: Final = {
     "description": "With `strict`: the system is UNHEALTHY, and the answer is as for 200. Else: " + _SENTENCES[503],

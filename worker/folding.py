@@ -6,7 +6,8 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import msgspec
@@ -91,6 +92,7 @@ class Folder:
         self._arrivals = _Rate()
         self._hot_cap = settings.hot_bytes // PARTITIONS
         self._pressed = False
+        self._held_back: set[int] = set()
 
     # -- leases -------------------------------------------------------------------------------------------------
 
@@ -119,6 +121,24 @@ class Folder:
         self._forget(set(self._leases))
         await leases.leave(self.server, self.worker_id)
 
+    def held(self) -> dict[int, Lease]:
+        """The leases held, by partition."""
+        return dict(self._leases)
+
+    def let_go(self, partition: int) -> None:
+        """Know that a partition's lease was given back."""
+        self._forget({partition})
+
+    @contextmanager
+    def holding_back(self, system_id: int) -> Iterator[None]:
+        """Leave a system alone for a while, and know nothing of it afterwards."""
+        self._held_back.add(system_id)
+        try:
+            yield
+        finally:
+            self._held_back.discard(system_id)
+            self._cache.drop(system_id)
+
     def _forget(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
             self._leases.pop(partition, None)
@@ -130,7 +150,7 @@ class Folder:
         """Fold and roll what wants it, as much as fits one step."""
         began = time.perf_counter()
         peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
-        wanted = list(_in_turn(peeks, STEP_SYSTEMS))
+        wanted = [one for one in _in_turn(peeks, STEP_SYSTEMS) if one not in self._held_back]
         if not wanted:
             return FoldReport()
         known, parked = await self._know(wanted)
@@ -152,7 +172,8 @@ class Folder:
                 known[system_id] = know(_sound(stored))
                 self._cache.put(known[system_id])
             except (CorruptEntryError, NewerFormatError, BadKeyError) as error:
-                parked += await self._park(system_id, f"the stored state of this system cannot be read: {error}")
+                reason = f"the stored state of this system cannot be read: {error}; `lso rebuild {system_id}` mends it"
+                parked += await self._park(system_id, reason)
         return [known[one] for one in wanted if one in known], parked
 
     async def _fold(self, known: list[Known]) -> tuple[list[Step], int]:

@@ -10,12 +10,14 @@ import structlog
 from lso_core.model.errors import StoreError
 from lso_core.telemetry import Telemetry
 from worker.folding import Folder, FoldReport
+from worker.rebuilding import Rebuilder
 
 log = structlog.get_logger(__name__)
 
 TEND_S: Final = 0.5
 """Leases last four of these."""
 HOUSE_S: Final = 1.0
+REBUILD_S: Final = 0.5
 PACE_S: Final = 0.02
 LONGEST_PACE_S: Final = 0.1
 RESTS: Final = 3
@@ -36,6 +38,7 @@ class Loops:
 
     def __init__(self, folder: Folder, telemetry: Telemetry) -> None:
         self._folder = folder
+        self._rebuilder = Rebuilder(folder)
         self._telemetry = telemetry
         self._stopping = asyncio.Event()
         self._turned = time.monotonic()
@@ -47,6 +50,7 @@ class Loops:
                 group.create_task(self._repeat("tend", self._tend))
                 group.create_task(self._repeat("fold", self._fold))
                 group.create_task(self._repeat("house", self._keep_house))
+                group.create_task(self._repeat("rebuild", self._rebuild))
         finally:
             await self._leave()
 
@@ -117,6 +121,10 @@ class Loops:
     async def _keep_house(self) -> float:
         await self._folder.keep_house()
         return HOUSE_S
+
+    async def _rebuild(self) -> float:
+        await self._rebuilder.once()
+        return REBUILD_S
 
     async def _leave(self) -> None:
         try:

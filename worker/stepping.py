@@ -21,6 +21,7 @@ from lso_core.compute.state import (
 )
 from lso_core.compute.summarize import summarize
 from lso_core.model import times
+from lso_core.model.systems import System
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
 from worker.cache import Known
@@ -65,11 +66,14 @@ def know(stored: Stored) -> Known:
         system = stored.system
     except msgspec.MsgspecError as error:
         raise CorruptEntryError(f"its settings: {error}") from error
-    # Before the first fold a system is UNKNOWN since it was registered, and stays so until it is judged otherwise.
-    fresh = Meta(since_ms=times.from_text(system.created_at))
-    meta = fresh if stored.meta is None else decode_meta(stored.meta)
+    meta = fresh(system) if stored.meta is None else decode_meta(stored.meta)
     slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
     return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes)
+
+
+def fresh(system: System) -> Meta:
+    """The meta before the first fold: UNKNOWN since the system was registered, until it is judged otherwise."""
+    return Meta(since_ms=times.from_text(system.created_at))
 
 
 def decode(entries: list[Entry]) -> Decoded:

@@ -10,6 +10,7 @@ COMMANDS: Final = {
     "doctor": "lso_core.cli.doctor:doctor",
     "emit": "lso_core.cli.emit:emit",
     "health": "lso_core.cli.health:health",
+    "rebuild": "lso_core.cli.rebuild:rebuild",
     "run": "lso_core.cli.run:run",
     "systems": "lso_core.cli.systems:systems",
     "tail": "lso_core.cli.tail:tail",

@@ -19,6 +19,8 @@ from lso_core.model.health import Health
 from lso_core.model.windows import SLOT_MS
 
 STATE_FORMAT: Final = 1
+LAST_FORMAT: Final = 31
+"""No release writes a higher one, so that text in the place of a value is not taken for a newer release's."""
 NO_CELLS: Final = np.empty(0, np.int64)
 
 _SEAL: Final = struct.Struct("<BI")
@@ -184,6 +186,8 @@ def decode_slot(data: bytes) -> Slot:
 def _check_format(data: bytes) -> None:
     if not data or not data[0]:
         raise CorruptEntryError("an empty value in a state")
+    if data[0] > LAST_FORMAT:
+        raise CorruptEntryError("a value in a state begins with no format")
     if data[0] > STATE_FORMAT:
         raise NewerFormatError(f"state format {data[0]}; this release reads up to {STATE_FORMAT}")
 
@@ -194,5 +198,7 @@ def slot_field(start_ms: int) -> bytes:
 
 
 def slot_start(field: bytes) -> int:
-    """The inverse of `slot_field`."""
+    """The inverse of `slot_field`. Raises CorruptEntryError."""
+    if not field[1:].isdigit():
+        raise CorruptEntryError("a field of a state is no slot")
     return int(field[1:]) * SLOT_MS

@@ -5,6 +5,7 @@ an error: somebody else holds the partition, or the system is gone, and the work
 """
 
 import enum
+import re
 import secrets
 import struct
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ MARKS_AN_AGE: Final = 60
 """…or of this part of the time that they are kept."""
 TRIM_STEPS: Final = 64
 SWEEP_COUNT: Final = 200
+_ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -360,9 +362,11 @@ def _stored(head: Any, fields: Any) -> Stored | BadKeyError | None:
 
 def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
     record, revision, size, entries = (part or b"0" for part in head)
-    at = fields.get(b"a")
+    at, cursor = fields.get(b"a"), fields.get(b"c", b"").decode()
+    if cursor and not _ENTRY_ID.fullmatch(cursor):
+        raise ValueError(f"{cursor[:40]!r} is not the id of an entry")
     position = Position(
-        fields.get(b"c", b"").decode(),
+        cursor,
         fields.get(b"t", b""),
         int(fields.get(b"n", 0)),
         int(fields.get(b"e", 0)),

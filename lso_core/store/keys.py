@@ -63,6 +63,11 @@ def stats(partition: int) -> str:
     return _of_partition(partition, "stats")
 
 
+def rebuilds(partition: int) -> str:
+    """Set: systems that wait for a rebuild."""
+    return _of_partition(partition, "rebuilds")
+
+
 def fleet(partition: int) -> str:
     """Sorted set, all of score 0: rank of health and `member`, so that it reads worst first."""
     return _of_partition(partition, "fleet")
@@ -123,6 +128,11 @@ def snapshot(system_id: int) -> str:
 def details(system_id: int) -> str:
     """String: `model.snapshots.encode_details`."""
     return _of_system(system_id, "details:")
+
+
+def rebuild(system_id: int) -> str:
+    """String with an expiry: the latest rebuild that was asked for, as JSON."""
+    return _of_system(system_id, "rebuild:")
 
 
 def dead_letters(system_id: int) -> str:

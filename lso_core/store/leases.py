@@ -97,6 +97,7 @@ def _tend(owner: str, partition: int, *, take: bool) -> Call:
         keys.watermark(partition),
         keys.stats(partition),
         keys.parked(partition),
+        keys.hot(partition),
     )
     systems, states = keys.prefix(partition, keys.SYSTEM_PREFIX), keys.prefix(partition, keys.STATE_PREFIX)
     return Call("tend", where, (owner, LEASE_MS, int(take), systems, states))

@@ -272,6 +272,8 @@ def _uninstall(system_id: int, settings: Settings) -> Call:
         keys.stats(partition),
         keys.fleet(partition),
         keys.fleet_lines(partition),
+        keys.rebuild(system_id),
+        keys.rebuilds(partition),
     )
     return Call("uninstall", where, (system_id, keys.member(system_id), bucket_ms(settings), LOOK_BACK))
 

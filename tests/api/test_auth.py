@@ -48,6 +48,7 @@ def test_without_keys_everything_is_open() -> None:
         ("GET", "/nowhere", Role.READ),
         ("POST", "/systems", Role.WRITE),
         ("POST", "/systems/1/events", Role.WRITE),
+        ("POST", "/systems/1/rebuild", Role.ADMIN),
         ("PATCH", "/systems/1", Role.ADMIN),
         ("DELETE", "/systems/1", Role.ADMIN),
         ("PUT", "/systems/1", Role.ADMIN),

@@ -353,3 +353,40 @@ async def test_parking_is_fenced_too(room: Room, epoch_step: int) -> None:
     assert await room.folding.park(wrong, system_id, Verdict(Health.UNKNOWN, 0, "x"), 0) is Outcome.FENCED
     assert await room.folding.unpark(wrong) == 0
     assert await room.everything() == before
+
+
+# -- the list of ready systems -----------------------------------------------------------------------------------
+
+
+async def ready_at(room: Room, system_id: int) -> int | None:
+    score = await room.server.one(("ZSCORE", keys.ready(partition_of(system_id)), system_id))
+    return None if score is None else int(score)
+
+
+async def test_a_commit_of_a_parked_system_puts_it_back_among_the_ready(room: Room) -> None:
+    """Its new entries put it on no list while it was set aside."""
+    system_id = await waiting(room)
+    lease, commit = await room.lease_of(system_id), await room.prepare(system_id, most=1)
+    await room.folding.park(lease, system_id, commit.summary.verdict, 60_000)
+    assert await ready_at(room, system_id) is None
+    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    assert await ready_at(room, system_id) == commit.after.at_ms
+    assert await room.server.one(("EXISTS", keys.parked(lease.partition))) == 0
+    assert await room.fold(system_id) is Outcome.DONE
+    assert await ready_at(room, system_id) is None
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_before_the_first_fold_a_system_is_ready_since_its_first_entry(room: Room, parked: bool) -> None:
+    system_id = (await room.system()).system_id
+    lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
+    assert commit.after.at_ms is None
+    for _ in range(2):
+        await room.store.ingest.append(system_id, batch(1), None)
+        await room.server.one(("ZADD", keys.ready(lease.partition), "LT", "XX", await room.now_ms() - 50, system_id))
+    first = await ready_at(room, system_id)
+    if parked:
+        await room.folding.park(lease, system_id, commit.summary.verdict, 60_000)
+    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    [newest] = await room.store.reads.entries(system_id, None, 1)
+    assert await ready_at(room, system_id) == (newest.at_ms if parked else first)

@@ -216,3 +216,22 @@ async def test_a_new_holder_counts_the_backlog_afresh(room: Room, parked: bool) 
     await leases.tend(room.server, "w2", set(), {partition})
     assert await room.stats(partition) == before
     assert (before["events"], before["entries"]) == (10, 2)
+
+
+async def test_a_new_holder_counts_the_hot_tier_afresh(room: Room) -> None:
+    """Of what is folded, also where a part of it is trimmed and more waits."""
+    own = Room(room.server, Settings(hot_seconds=0))
+    first, second = await own.systems_of(3, 2)
+    for system_id in (first, second, first, second, first):
+        await own.store.ingest.append(system_id, batch(5), None)
+    await own.fold(first, most=1)
+    [lease] = await own.hold(3)
+    await own.folding.trim([lease], 0, pressed=True)
+    await own.fold(first, most=1)
+    await own.fold(second)
+    hot = (await own.stats(3))["hot"]
+    assert hot == 3 * (len(batch(5).columns) + len(batch(5).body))
+    await own.server.one(("HSET", keys.stats(3), "hot", 7))
+    await leases.leave(own.server, "w1")
+    await leases.tend(own.server, "w2", set(), {3})
+    assert (await own.stats(3))["hot"] == hot

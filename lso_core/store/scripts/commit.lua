@@ -67,8 +67,10 @@ local last_ms, last_seq = id_parts(system[2] or '')
 local ms, seq = id_parts(ARGV[6])
 if last_ms < ms or (last_ms == ms and last_seq <= seq) then
   redis.call('ZREM', KEYS[5], ARGV[1])
-elseif ARGV[12] ~= '' then
-  redis.call('ZADD', KEYS[5], 'XX', ARGV[12], ARGV[1])
+elseif ARGV[12] ~= '' then -- also where it stood in no list, because it was parked
+  redis.call('ZADD', KEYS[5], ARGV[12], ARGV[1])
+else -- nothing is folded yet: where it stands by the arrival of its first entry it stays so
+  redis.call('ZADD', KEYS[5], 'NX', last_ms, ARGV[1])
 end
 redis.call('ZREM', KEYS[15], ARGV[1])
 
