@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
+from lso_core.compute import formats
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.model.errors import BadKeyError
 from lso_core.model.health import Health
@@ -21,7 +22,7 @@ from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import leases
 from lso_core.store.folding import Folding, Lease, Outcome, Peek, Trimmed, new_token
-from lso_core.store.leases import Worker
+from lso_core.store.leases import Sharing, Worker
 from lso_core.store.server import Server
 from worker.cache import Cache, Known
 from worker.stepping import MostlyUnreadableError, Step, know, step
@@ -93,27 +94,31 @@ class Folder:
         self._hot_cap = settings.hot_bytes // PARTITIONS
         self._pressed = False
         self._held_back: set[int] = set()
+        self._met_newer: dict[int, NewerFormatError] = {}
+        self._reads = dict(formats.read_here())
+        self._sharing = Sharing(Worker(worker_id, reads=self._reads), [])
 
     # -- leases -------------------------------------------------------------------------------------------------
 
     async def tend(self) -> TendReport:
         """Say that this worker lives, renew its leases, take or give back what makes the shares even."""
-        report = Worker(self.worker_id, len(self._leases), self._fold_rate, self._arrivals.rate)
-        now_ms, workers = await leases.beat(self.server, report)
+        me = Worker(self.worker_id, len(self._leases), self._fold_rate, self._arrivals.rate, self._reads)
+        now_ms, workers = await leases.beat(self.server, me)
         self._ahead_ms = now_ms - _monotonic_ms()
-        share = leases.fair_share(self.worker_id, [worker.worker_id for worker in workers])
-        surplus = set(sorted(self._leases)[share:])
+        self._sharing = sharing = Sharing(me, workers)
+        surplus = self._leases.keys() - sharing.kept({p: lease.needs for p, lease in self._leases.items()})
         self._forget(surplus)
         released = await leases.release(self.server, self.worker_id, surplus)
         mine = set(self._leases)
-        free = await leases.free(self.server, mine, now_ms) if len(mine) < share else []
-        held = await leases.tend(self.server, self.worker_id, mine, set(free[: share - len(mine)]))
+        free = await leases.free(self.server, mine, now_ms) if sharing.wants_more(len(mine)) else []
+        take = sharing.chosen(free, len(mine), now_ms)
+        held = await leases.tend(self.server, self.worker_id, mine, take)
         lost = mine - {one.partition for one in held}
         self._forget(lost)
         for one in held:
             if one.taken:
                 self._cache.drop_partition(one.partition)
-            self._leases[one.partition] = Lease(one.partition, self.worker_id, one.epoch)
+            self._leases[one.partition] = Lease(one.partition, self.worker_id, one.epoch, one.needs)
         return TendReport(len(self._leases), sum(one.taken for one in held), released, len(lost), len(workers))
 
     async def leave(self) -> None:
@@ -128,6 +133,16 @@ class Folder:
     def let_go(self, partition: int) -> None:
         """Know that a partition's lease was given back."""
         self._forget({partition})
+
+    async def leave_to_newer(self, partition: int, error: NewerFormatError) -> bool:
+        """Give a partition's lease back for a worker that can read what this one cannot; False where none is alive."""
+        lease = self._leases.get(partition)
+        if lease is None or not self._sharing.can_leave(error.needs):
+            return False
+        self._forget({partition})
+        needs = {name: max(number, lease.needs.get(name, 0)) for name, number in error.needs.items()}
+        log.warning("lease.left-to-newer", partition=partition, reason=str(error))
+        return await leases.leave_to(self.server, self.worker_id, partition, {**lease.needs, **needs})
 
     @contextmanager
     def holding_back(self, system_id: int) -> Iterator[None]:
@@ -156,6 +171,7 @@ class Folder:
         known, parked = await self._know(wanted)
         steps, more_parked = await self._fold(known)
         report = await self._commit(steps)
+        await self._leave_to_newer()
         seconds = time.perf_counter() - began
         self._measure(report.events, seconds)
         return msgspec.structs.replace(report, parked=report.parked + parked + more_parked, seconds=seconds)
@@ -171,7 +187,9 @@ class Folder:
             try:
                 known[system_id] = know(_sound(stored))
                 self._cache.put(known[system_id])
-            except (CorruptEntryError, NewerFormatError, BadKeyError) as error:
+            except NewerFormatError as error:
+                parked += await self._meet_newer(system_id, "its state was", error)
+            except (CorruptEntryError, BadKeyError) as error:
                 reason = f"the stored state of this system cannot be read: {error}; `lso rebuild {system_id}` mends it"
                 parked += await self._park(system_id, reason)
         return [known[one] for one in wanted if one in known], parked
@@ -186,7 +204,7 @@ class Folder:
             try:
                 steps.append(step(one, _sound(reads[system_id]), new_token()))
             except NewerFormatError as error:
-                parked += await self._park(system_id, f"its entries were written by a newer release: {error}")
+                parked += await self._meet_newer(system_id, "its entries were", error)
             except MostlyUnreadableError as error:
                 parked += await self._park(system_id, f"its events are not buried but wait: {error}")
             except BadKeyError as error:
@@ -196,6 +214,18 @@ class Folder:
                 parked += await self._park(system_id, "LSO failed to fold its events; see the worker's log")
             await asyncio.sleep(0)  # so that leases are renewed meanwhile
         return steps, parked
+
+    async def _meet_newer(self, system_id: int, what: str, error: NewerFormatError) -> int:
+        """Leave the partition to a worker that can read it, after this step; where none is alive the system alone is parked."""
+        if self._sharing.can_leave(error.needs):
+            self._met_newer[partition_of(system_id)] = error
+            return 0
+        return await self._park(system_id, f"{what} written by a newer release: {error}")
+
+    async def _leave_to_newer(self) -> None:
+        met, self._met_newer = self._met_newer, {}
+        for partition, error in met.items():
+            await self.leave_to_newer(partition, error)
 
     async def _commit(self, steps: list[Step]) -> FoldReport:
         report = FoldReport()

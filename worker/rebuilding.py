@@ -100,7 +100,11 @@ class Rebuilder:
                 outcome = await self._rebuild(lease, system_id)
         except LeaseLostError:
             return False
-        except (CorruptEntryError, NewerFormatError, BadKeyError) as error:
+        except NewerFormatError as error:
+            if await self._folder.leave_to_newer(lease.partition, error):
+                return False
+            outcome = Rebuild(system_id, Progress.FAILED, reason=str(error))
+        except (CorruptEntryError, BadKeyError) as error:
             outcome = Rebuild(system_id, Progress.FAILED, reason=str(error))
         except StoreError:
             raise
@@ -179,7 +183,7 @@ class Rebuilder:
         async for entries in self._entries(lease, system.system_id, cursor, stored.entry_bytes):
             decoded = decode(entries)
             if decoded.newer is not None:
-                raise NewerFormatError(decoded.newer)
+                raise decoded.newer
             count += len(entries)
             as_of_ms = max([state.meta.as_of_ms, *(arrival.at_ms + 1 for arrival in decoded.arrivals)])
             state = fold(state, decoded.arrivals, system.window, as_of_ms).state

@@ -46,8 +46,8 @@ class Decoded(msgspec.Struct, frozen=True):
     dead: list[tuple[str, str]]
     dead_at: list[int]
     """Their places among `taken`."""
-    newer: str | None
-    """Set where the read stops at an entry of a newer release, with what it said."""
+    newer: NewerFormatError | None
+    """Set where the read stops at an entry of a newer release."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ def decode(entries: list[Entry]) -> Decoded:
                 raise CorruptEntryError("the entry has no time of arrival")
             arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns)))
         except NewerFormatError as error:
-            return Decoded(taken, arrivals, dead, dead_at, str(error))
+            return Decoded(taken, arrivals, dead, dead_at, error)
         except CorruptEntryError as error:
             dead.append((entry.entry_id, str(error)))
             dead_at.append(len(taken))
@@ -103,7 +103,7 @@ def step(known: Known, read: Read, token: bytes) -> Step:
     """
     decoded = decode(read.entries)
     if decoded.newer is not None and not decoded.taken:
-        raise NewerFormatError(decoded.newer)
+        raise decoded.newer
     after = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
     meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, after))

@@ -56,7 +56,11 @@ class CorruptEntryError(ValueError):
 
 
 class NewerFormatError(ValueError):
-    """The bytes were written by a newer release than this one."""
+    """The bytes were written by a newer release than this one. `needs`: who can read them, as in `compute.formats`."""
+
+    def __init__(self, message: str, **needs: int) -> None:
+        super().__init__(message)
+        self.needs = needs
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -186,7 +190,7 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
         raise CorruptEntryError("not a block of columns")
     version, count, base, *widths, names_length = _HEADER.unpack_from(data, len(MAGIC))
     if version > FORMAT:
-        raise NewerFormatError(f"format {version}; this release reads up to {FORMAT}")
+        raise NewerFormatError(f"format {version}; this release reads up to {FORMAT}", columns=version)
     if version < OLDEST_FORMAT:
         raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length

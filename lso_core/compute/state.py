@@ -189,7 +189,7 @@ def _check_format(data: bytes) -> None:
     if data[0] > LAST_FORMAT:
         raise CorruptEntryError("a value in a state begins with no format")
     if data[0] > STATE_FORMAT:
-        raise NewerFormatError(f"state format {data[0]}; this release reads up to {STATE_FORMAT}")
+        raise NewerFormatError(f"state format {data[0]}; this release reads up to {STATE_FORMAT}", state=data[0])
 
 
 def slot_field(start_ms: int) -> bytes:

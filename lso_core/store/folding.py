@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lso_core.compute.formats import Formats
 from lso_core.model import snapshots
 from lso_core.model.errors import BadKeyError
 from lso_core.model.snapshots import Summary, Verdict
@@ -40,6 +41,8 @@ class Lease(msgspec.Struct, frozen=True):
     partition: int
     owner: str
     epoch: int
+    needs: Formats = {}
+    """What its holder should be able to read."""
 
 
 class Outcome(enum.Enum):

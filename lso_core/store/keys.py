@@ -29,7 +29,7 @@ def _of_partition(partition: int, name: str) -> str:
 
 
 def lease(partition: int) -> str:
-    """Hash: owner, until (ms), epoch."""
+    """Hash: owner, until (ms), epoch; needs (JSON) of whoever holds it, since (ms) when it was given back."""
     return _of_partition(partition, "lease")
 
 

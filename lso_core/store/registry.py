@@ -27,7 +27,12 @@ _ATTEMPTS: Final = 5
 _LOST_IDS: Final = 100
 """How many ids a registration may find in use, one after the other, where the registry lost its latest."""
 
-_spec = msgspec.json.Decoder(SystemSpec)
+
+class _StoredSpec(SystemSpec, frozen=True, forbid_unknown_fields=False, kw_only=True):
+    """What a newer release adds to a system, while it is rolled out, is none of this one's business."""
+
+
+_spec = msgspec.json.Decoder(_StoredSpec)
 _system = msgspec.json.Decoder(System)
 
 

@@ -20,14 +20,15 @@ TAKEN_S: Final = 20.0
 
 
 class Controls:
-    """A service whose own worker is stopped for good, and control workers that fold instead."""
+    """Control workers that fold instead of a service's own worker, which is stopped for good, or `beside` it."""
 
-    def __init__(self, trial: Trial, service: Service) -> None:
+    def __init__(self, trial: Trial, service: Service, *, beside: bool = False) -> None:
         self._service = service
         self._folder = trial.folder
         self._running: list[subprocess.Popen[bytes]] = []
-        (own,) = service.children("worker")
-        own.suspend()
+        if not beside:
+            (own,) = service.children("worker")
+            own.suspend()
 
     def start(self, *flags: str) -> psutil.Process:
         """A control worker, once it holds partitions."""
@@ -64,9 +65,9 @@ class Controls:
 
 
 @contextlib.contextmanager
-def controls(trial: Trial, service: Service) -> Iterator[Controls]:
+def controls(trial: Trial, service: Service, *, beside: bool = False) -> Iterator[Controls]:
     """Control workers; none outlives the block."""
-    crew = Controls(trial, service)
+    crew = Controls(trial, service, beside=beside)
     try:
         yield crew
     finally:

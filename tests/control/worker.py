@@ -5,6 +5,7 @@
 --pause S    waits so long between folding and committing
 --dies       is killed (SIGKILL, by itself) after it has folded entries and before it commits them
 --no-sweep   has no timetable
+--newer      is of a release that reads one more format of entries
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import worker.schedule
+from lso_core.compute import columns
 from lso_core.settings import Settings
 from lso_core.store import keys
 from lso_core.store.folding import Commit, Folding, Lease, Outcome
@@ -28,7 +30,7 @@ from worker.stepping import Step
 def run() -> None:
     """Build the faults in, then work as the product does."""
     parser = argparse.ArgumentParser()
-    for flag in ("--unfenced", "--torn", "--dies", "--no-sweep"):
+    for flag in ("--unfenced", "--torn", "--dies", "--no-sweep", "--newer"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--pause", type=float, default=0.0)
     asked = parser.parse_args()
@@ -39,6 +41,8 @@ def run() -> None:
 def _meddle(asked: argparse.Namespace) -> None:
     if asked.no_sweep:
         worker.schedule.timetable = list
+    if asked.newer:
+        columns.FORMAT += 1  # type: ignore[misc]
     begin, commit, write = Folder.__init__, Folder._commit, Folding.commit
 
     def begin_unfenced(self: Folder, server: Server, settings: Settings, worker_id: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys, leases
-from lso_core.store.leases import ALIVE_MS, LEASE_MS, Worker, fair_share
+from lso_core.store.leases import ALIVE_MS, LEASE_MS, Free, Worker, fair_share
 from lso_core.store.server import Server
 from tests.store.backends import Backend
 from tests.store.rooms import Room, batch
@@ -86,8 +86,26 @@ async def test_free_partitions_are_those_nobody_holds_now(room: Room) -> None:
     await leases.tend(room.server, "b", set(), {3})
     await leases.release(room.server, "b", {3})
     now = await room.now_ms()
-    assert await leases.free(room.server, {5}, now) == [3, 4, *range(6, PARTITIONS)]
-    assert await leases.free(room.server, {5}, now + LEASE_MS + 1) == [p for p in range(PARTITIONS) if p != 5]
+    free = await leases.free(room.server, {5}, now)
+    assert [one.partition for one in free] == [3, 4, *range(6, PARTITIONS)]
+    assert 0 <= now - free[0].since_ms < 5_000
+    assert free[1] == Free(4)
+    later = await leases.free(room.server, {5}, now + LEASE_MS + 1)
+    assert [one.partition for one in later] == [p for p in range(PARTITIONS) if p != 5]
+
+
+async def test_what_a_holder_must_be_able_to_read_is_remembered(room: Room) -> None:
+    [held] = await leases.tend(room.server, "a", set(), {3})
+    assert held.needs == {}
+    assert not await leases.leave_to(room.server, "b", 3, {"columns": 9})
+    assert await leases.leave_to(room.server, "a", 3, {"columns": 2})
+    free = await leases.free(room.server, set(), await room.now_ms())
+    assert free[3].needs == {"columns": 2}
+    [held] = await leases.tend(room.server, "b", set(), {3})
+    assert held.needs == {"columns": 2}
+    await leases.release(room.server, "b", {3})
+    [held] = await leases.tend(room.server, "c", set(), {3})
+    assert held.needs == {"columns": 2}
 
 
 async def test_a_worker_that_leaves_gives_everything_back_and_is_forgotten(room: Room) -> None:

@@ -431,3 +431,11 @@ async def test_a_registry_that_lost_its_latest_ids_gives_none_of_them_to_another
         one.system_id for one in (await room.store.registry.list(None, 10)).items
     ]
     assert await room.server.one(("ZCARD", keys.PENDING)) == 0
+
+
+async def test_what_a_newer_release_adds_to_a_system_is_passed_over(room: Room) -> None:
+    system = await room.system("weather")
+    raw = await room.server.one(("HGET", keys.RECORDS, system.system_id))
+    await room.server.one(("HSET", keys.RECORDS, system.system_id, raw.replace(b'{"name"', b'{"owner":"ops","name"')))
+    assert await room.store.registry.get(system.system_id) == system
+    assert (await room.store.registry.list(None, 10)).items == [system]

@@ -2,10 +2,10 @@
 -- Renews or takes a partition's lease and moves its watermark on.
 -- KEYS  1 lease  2 ready  3 watermark  4 stats  5 parked  6 hot
 -- ARGV  1 owner  2 lease (ms)  3 "1" to take the lease when it is free  4 prefix of system keys  5 prefix of state keys
--- Returns {1, epoch, now (ms), watermark (ms), "1" if taken just now} | {0}
+-- Returns {1, epoch, now (ms), watermark (ms), "1" if taken just now, needs or ""} | {0}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local lease = redis.call('HMGET', KEYS[1], 'owner', 'until', 'epoch')
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'until', 'epoch', 'needs')
 local epoch, taken = tonumber(lease[3] or 0), '0'
 
 if lease[1] ~= ARGV[1] then
@@ -36,4 +36,4 @@ local watermark = now
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 if first[2] then watermark = math.min(now, tonumber(first[2])) end
 redis.call('SET', KEYS[3], string.format('%.0f', watermark))
-return {1, epoch, now, watermark, taken}
+return {1, epoch, now, watermark, taken, lease[4] or ''}
