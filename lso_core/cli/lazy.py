@@ -6,6 +6,7 @@ from typing import Any, Final
 import rich_click as click
 
 COMMANDS: Final = {
+    "dead-letters": "lso_core.cli.dead_letters:dead_letters",
     "demo": "lso_core.cli.demo:demo",
     "doctor": "lso_core.cli.doctor:doctor",
     "emit": "lso_core.cli.emit:emit",

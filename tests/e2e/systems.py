@@ -1,11 +1,16 @@
 """One registered system, with what its pipeline and its operator do over HTTP."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
+from lso_core.compute import columns
+from lso_core.model.windows import partition_of
+from lso_core.store import keys
+from tests.e2e.service import Service
 from tests.waiting import wait_for
 
 Json = dict[str, Any]
@@ -108,3 +113,17 @@ def error(**members: Any) -> Json:
 def events(good: int, bad: int = 0, **members: Any) -> list[Json]:
     """So many good ones and so many errors."""
     return [event(**members) for _ in range(good)] + [error(**members) for _ in range(bad)]
+
+
+def spoil(service: Service, system: ObservedSystem, *, body: bool) -> None:
+    """Put an entry that no worker can read among the good ones, as a fault would: its counters agree with it."""
+    sent = json.dumps({"events": events(7)}).encode()
+    packed = columns.pack_body(sent, columns.BodyKind.JSON) if body else b"nothing of the kind"
+    with service.redis() as store:
+        entry = store.xadd(
+            keys.stream(system.id), {"at": store.time()[0] * 1_000, "n": 7, "c": b"rubbish", "b": packed}
+        )
+        for field, count in (("added", 7), ("entries", 1), ("bytes", 7 + len(packed))):
+            store.hincrby(keys.system(system.id), field, count)
+        store.hset(keys.system(system.id), "last", entry)
+        store.zadd(keys.ready(partition_of(system.id)), {str(system.id): 1})

@@ -6,11 +6,9 @@ import json
 import httpx
 import pytest
 
-from lso_core.compute import columns
-from lso_core.store import keys
 from tests.e2e.conftest import NewSystem
 from tests.e2e.service import Service
-from tests.e2e.systems import Json, ObservedSystem, event, events
+from tests.e2e.systems import Json, ObservedSystem, event, events, spoil
 from tests.waiting import wait_for
 
 BAD = {"event_type": "success", "status": "fine", "latency_ms": 12}
@@ -27,20 +25,6 @@ def skipped(system: ObservedSystem) -> ObservedSystem:
     """A system that was sent five bad events among good ones."""
     system.post([event(), *([BAD] * 5)], on_invalid="skip")
     return system
-
-
-def spoil(service: Service, system: ObservedSystem, *, body: bool) -> None:
-    """Put an entry that no worker can read among the good ones, as a fault would: its counters agree with it."""
-    sent = json.dumps({"events": events(7)}).encode()
-    packed = columns.pack_body(sent, columns.BodyKind.JSON) if body else b"nothing of the kind"
-    with service.redis() as store:
-        entry = store.xadd(
-            keys.stream(system.id), {"at": store.time()[0] * 1_000, "n": 7, "c": b"rubbish", "b": packed}
-        )
-        for field, count in (("added", 7), ("entries", 1), ("bytes", 7 + len(packed))):
-            store.hincrby(keys.system(system.id), field, count)
-        store.hset(keys.system(system.id), "last", entry)
-        store.zadd(keys.ready(system.id % 32), {str(system.id): 1})
 
 
 def test_bad_events_of_a_mixed_batch_are_listed_with_their_reason(http: httpx.Client, skipped: ObservedSystem) -> None:
