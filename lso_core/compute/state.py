@@ -199,6 +199,7 @@ def slot_field(start_ms: int) -> bytes:
 
 def slot_start(field: bytes) -> int:
     """The inverse of `slot_field`. Raises CorruptEntryError."""
-    if not field[1:].isdigit():
-        raise CorruptEntryError("a field of a state is no slot")
-    return int(field[1:]) * SLOT_MS
+    try:
+        return int(field[1:]) * SLOT_MS
+    except ValueError as error:
+        raise CorruptEntryError("a field of a state is no slot") from error
