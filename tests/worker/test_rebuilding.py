@@ -55,13 +55,19 @@ async def window(room: Room, system_id: int) -> dict[str, Any]:
 
 
 async def history(room: Room, folder: Folder, system_id: int, dice: random.Random) -> int:
-    """Entries of every kind over the window and before it, folded in pieces; how many entries."""
+    """Entries of every kind over the window and before it, folded in pieces; how many entries.
+
+    None lies near the window's start, which may move on while the test runs.
+    """
     entries = dice.randrange(1, 25)
     for _ in range(entries):
         now_ms = await room.now_ms()
-        times_ms = [
-            dice.choice([None, now_ms - dice.randrange(400_000), now_ms + dice.randrange(50_000)]) for _ in range(60)
-        ]
+        ages_ms = (
+            lambda: dice.randrange(280_000),
+            lambda: dice.randrange(320_000, 400_000),
+            lambda: -dice.randrange(50_000),
+        )
+        times_ms = [dice.choice([None, now_ms - dice.choice(ages_ms)()]) for _ in range(60)]
         events = [
             Event(
                 dice.choice(["success", "failure", "start", "log", f"t{dice.randrange(20)}"]),
