@@ -17,7 +17,7 @@ from redis.crc import key_slot
 
 from lso_core.model.errors import StoreError
 from lso_core.store.breaker import Breakers
-from lso_core.store.trips import AWAY, Way, execute, ping
+from lso_core.store.trips import AWAY, Way, connected, exchange, ping
 
 Address = tuple[str, int]
 Routed = tuple[str, tuple[Any, ...]]
@@ -112,17 +112,15 @@ class Cluster:
     async def _send_to(self, address: Address, group: list[tuple[int, Any, bool]], answers: list[Any]) -> None:
         """Send one node its commands and put its answers in their places."""
         client = self._client(address)
-        pipeline = client.pipeline(transaction=False)
-        for _, words, asking in group:
-            if asking:
-                pipeline.execute_command("ASKING")
-            pipeline.execute_command(*words)
+        commands = [
+            words for _, command, asking in group for words in ((("ASKING",), command) if asking else (command,))
+        ]
         sent = False
         try:
             with self._way(address).trip():
-                pipeline.connection = await client.connection_pool.get_connection()
+                connection = await connected(client)
                 sent = True
-                found = iter(await execute(pipeline))
+                found = iter(await exchange(client, connection, commands))
         except AWAY as error:
             self._stale = True
             for at, _, _ in group:

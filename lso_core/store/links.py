@@ -20,20 +20,16 @@ from redis.asyncio.sentinel import (
 
 from lso_core.model.errors import ConfigurationError
 from lso_core.store.cluster import Address, Cluster
+from lso_core.store.trips import TIMEOUT_S
 
 CONNECTIONS: Final = 32
 """Most connections of one process to one server; what comes on top waits its turn."""
-TIMEOUT_S: Final = 5.0
-"""How long an answer may take. A connection that swallows packets is given up after that."""
 SENTINEL_TIMEOUT_S: Final = 1.0
 """How long one sentinel may take to say who is master, before the next is asked."""
 MOST_SERVERS: Final = 64
 """Most servers in one URL; a cluster tells of its others itself."""
-KEEPALIVE: Final[dict[str, Any]] = {
-    "socket_timeout": TIMEOUT_S,
-    "socket_connect_timeout": TIMEOUT_S,
-    "socket_keepalive": True,
-}
+KEEPALIVE: Final[dict[str, Any]] = {"socket_connect_timeout": TIMEOUT_S, "socket_keepalive": True}
+"""No time limit for answers: `trips` has one for a trip, redis-py would set one for each answer and start a task to write."""
 
 _MANY: Final = re.compile(r"(?P<tls>rediss?)\+(?P<kind>cluster|sentinel)://(?P<rest>.*)", re.IGNORECASE)
 _PORTS: Final = {"cluster": 6379, "sentinel": 26379}
@@ -83,6 +79,7 @@ def connect_queue(url: str) -> "redis.asyncio.Redis":
         raise ConfigurationError(
             "LSO_QUEUE_URL must name a plain Redis for the workers' timetable where LSO_REDIS_URL is a cluster"
         )
+    client.connection_pool.connection_kwargs["socket_timeout"] = TIMEOUT_S  # what arq sends makes no use of `trips`
     return client
 
 
@@ -126,7 +123,6 @@ def _pool(url: str) -> "redis.asyncio.BlockingConnectionPool":
         url,
         max_connections=CONNECTIONS,
         timeout=TIMEOUT_S,
-        socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         **({} if url.startswith("unix:") else {"socket_keepalive": True}),
     )

@@ -304,11 +304,8 @@ class Server:
         try:
             if isinstance(self._client, Cluster):
                 return await self._client.send([(_key(call), self._words(call)) for call in calls])
-            pipeline = self._client.pipeline(transaction=False)
-            for call in calls:
-                pipeline.execute_command(*self._words(call))
             with self._way.trip():
-                return await execute(pipeline)
+                return await execute(self._client, [self._words(call) for call in calls])
         except AWAY as error:
             raise translate(error) from error
 

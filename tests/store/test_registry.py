@@ -378,6 +378,7 @@ async def test_many_appends_and_folds_beside_a_delete_leave_no_key(
             except KeyError:
                 return
             await worker.folding.commit(lease, [commit])
+            await asyncio.sleep(0)  # fakeredis answers without letting anybody else have a turn
 
     async def delete_soon() -> None:
         await under_way.wait()
