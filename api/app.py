@@ -14,6 +14,7 @@ from litestar import Litestar
 from api import errors
 from api.auth import Guard
 from api.edge import Edge
+from api.express import Express
 from api.limits.body import Budget
 from api.routes import autoscale, dead_letters, docs, events, fleet, health, probes, rebuilds, systems, telemetry
 from api.service import Service
@@ -42,6 +43,9 @@ ROUTES: Final = (
     *docs.HANDLERS,
 )
 
+HOT: Final = (health.get_health, events.post_events)
+"""Those that carry nearly every request."""
+
 
 def create_app(settings: Settings) -> Litestar:
     """The application; its store is opened when it starts. Raises ConfigurationError for keys that are none."""
@@ -64,7 +68,7 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers={Exception: errors.handle},
         debug=False,
     )
-    app.asgi_handler = Edge(app.asgi_handler, guard, own)
+    app.asgi_handler = Edge(Express(app.asgi_handler, HOT), guard, own)
     return app
 
 
