@@ -9,8 +9,10 @@ import asyncio
 import functools
 import hashlib
 import importlib.resources
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final, TypeVar
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import redis.asyncio
@@ -63,6 +65,10 @@ class Script(msgspec.Struct, frozen=True):
 
 Reading = tuple[tuple[str, ...], "asyncio.Future[tuple[int, list[bytes | None]]]"]
 """Keys of one partition, and who waits for their values."""
+Sending = tuple["Command | Call | Ask", "asyncio.Future[Any]"]
+"""A call, and who waits for its answer."""
+TOGETHER_S: Final = 0.02
+"""What comes while a trip to a server is under way goes with all that come until it is back, unless that takes longer."""
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -85,6 +91,59 @@ def load_scripts(*, flags: bool = True) -> dict[str, Script]:
     return scripts
 
 
+class _Line(Generic[Waiting]):
+    """Who waits for one server."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Waiting] = []
+        self.began_s = -math.inf
+        """When the latest trip began that is not back yet, by the event loop's clock."""
+
+
+class _Gathering(Generic[Waiting]):
+    """Sends what many callers want in few trips: those of one turn of the event loop, and those that come during a trip.
+
+    Each server has a line of its own, so that nobody waits for a server that he did not ask.
+    """
+
+    def __init__(self, send: Callable[[list[Waiting]], Awaitable[None]], home: Callable[[Waiting], Any]) -> None:
+        self._send = send
+        self._home = home
+        self._new: list[Waiting] = []
+        self._lines: dict[Any, _Line[Waiting]] = {}
+        self._trips: set[asyncio.Task[None]] = set()
+
+    def add(self, one: Waiting) -> None:
+        """Send `one` with a trip that begins after this."""
+        if not self._new:
+            asyncio.get_running_loop().call_soon(self._sort_in)
+        self._new.append(one)
+
+    def _sort_in(self) -> None:
+        new, self._new = self._new, []
+        for home, group in _grouped(new, self._home).items():
+            line = self._lines.setdefault(home, _Line())
+            line.waiting += group
+            self._go(line)
+
+    def _go(self, line: _Line[Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        if line.waiting and loop.time() - line.began_s > TOGETHER_S:
+            group, line.waiting, line.began_s = line.waiting, [], loop.time()
+            task = loop.create_task(self._trip(line, group))
+            self._trips.add(task)  # a loop keeps no hold on its tasks
+            task.add_done_callback(self._trips.discard)
+
+    async def _trip(self, line: _Line[Waiting], group: list[Waiting]) -> None:
+        began_s = line.began_s
+        try:
+            await self._send(group)
+        finally:
+            if line.began_s == began_s:
+                line.began_s = -math.inf
+            self._go(line)
+
+
 class Server:
     """A Redis server as this process sees it."""
 
@@ -97,9 +156,8 @@ class Server:
             client.breakers = breakers
         self._cluster = client if isinstance(client, Cluster) else None
         self._scripts = load_scripts(flags=script_flags)
-        self._waiting: list[tuple[Command | Call | Ask, asyncio.Future[Any]]] = []
-        self._reading: list[Reading] = []
-        self._flushes: set[asyncio.Task[None]] = set()
+        self._sending: _Gathering[Sending] = _Gathering(self._flush, self._home_of_call)
+        self._reading: _Gathering[Reading] = _Gathering(self._read, self._home_of_keys)
         self.round_trips = 0
         """How often this process went to Redis and back."""
 
@@ -198,45 +256,34 @@ class Server:
     async def soon(self, call: Command | Call | Ask) -> Any:
         """The answer to one call, in a round trip shared with all others of this turn of the event loop."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._start_flush)
-        self._waiting.append((call, future))
+        self._sending.add((call, future))
         return await future
 
     async def get_soon(self, where: tuple[str, ...]) -> tuple[int, list[bytes | None]]:
-        """Redis' time in ms and the values of `where`, read at one moment.
+        """Redis' time in ms and the values of `where`, read at one moment after this was called.
 
-        All reads of this turn of the event loop share one MGET: Redis answers it in a tenth of the time that the
-        client needs for a command each.
+        Reads that share a round trip share one MGET: Redis answers it in a tenth of the time that the client needs for a
+        command each.
         """
         future: asyncio.Future[tuple[int, list[bytes | None]]] = asyncio.get_running_loop().create_future()
-        if not self._reading:
-            asyncio.get_running_loop().call_soon(self._start_reading)
-        self._reading.append((where, future))
+        self._reading.add((where, future))
         return await future
-
-    def _start_reading(self) -> None:
-        reading, self._reading = self._reading, []
-        for group in self._by_server(reading, lambda one: one[0][0]):
-            self._keep(self._read(group))
 
     async def _read(self, reading: list[Reading]) -> None:
         """One round trip for reads of many callers, with one MGET for all that may stand in one."""
-        groups = [reading] if self._cluster is None else _grouped(reading, lambda one: _tag(one[0][0]))
+        groups = [reading] if self._cluster is None else [*_grouped(reading, lambda one: _tag(one[0][0])).values()]
+        wanted = [dict.fromkeys(where for where, _ in group) for group in groups]
         calls = [
             call
-            for group in groups
-            for call in (
-                Ask(("TIME",), group[0][0][0]),
-                ("MGET", *(key for where, _ in group for key in where)),
-            )
+            for group in wanted
+            for call in (Ask(("TIME",), next(iter(group))[0]), ("MGET", *itertools.chain.from_iterable(group)))
         ]
         try:
             answers = await self.reached(*calls)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for it
             answers = [error] * len(calls)
         for number, group in enumerate(groups):
-            _hand_out(group, answers[2 * number], answers[2 * number + 1])
+            _hand_out(group, wanted[number], answers[2 * number], answers[2 * number + 1])
 
     async def memory(self) -> list[Memory]:
         """The memory of each server that answers: of one, but on a cluster. Raises StoreError where none does."""
@@ -258,23 +305,15 @@ class Server:
         where = (keys.LAYOUT, *map(keys.stats, range(PARTITIONS)))
         return await self.run(*(Ask(("INFO", section), key) for key in where))
 
-    def _by_server(self, waiting: list[Waiting], key: Callable[[Waiting], str]) -> Iterable[list[Waiting]]:
-        """What waits, by the server it is for, so that nobody waits for a server that he did not ask."""
-        cluster = self._cluster
-        return [waiting] if cluster is None else _grouped(waiting, lambda one: cluster.owner(key(one)))
+    def _home_of_call(self, sending: Sending) -> "Address | None":
+        """The server that a call goes to."""
+        return None if self._cluster is None else self._cluster.owner(_key(sending[0]))
 
-    def _start_flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for group in self._by_server(waiting, lambda one: _key(one[0])):
-            self._keep(self._flush(group))
+    def _home_of_keys(self, reading: Reading) -> "Address | None":
+        """The server that a read goes to."""
+        return None if self._cluster is None else self._cluster.owner(reading[0][0])
 
-    def _keep(self, work: "Coroutine[Any, Any, None]") -> None:
-        """Run `work` beside the callers that wait for it; a loop keeps no hold on its tasks."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._flushes.add(task)
-        task.add_done_callback(self._flushes.discard)
-
-    async def _flush(self, waiting: list[tuple[Command | Call | Ask, asyncio.Future[Any]]]) -> None:
+    async def _flush(self, waiting: list[Sending]) -> None:
         """One round trip for calls of many callers; each gets its own answer or error."""
         self.round_trips += 1
         try:
@@ -334,11 +373,11 @@ def _tag(key: str) -> str:
     return key[key.index("{") : key.index("}")]
 
 
-def _grouped(items: Iterable[Waiting], by: Callable[[Waiting], object]) -> list[list[Waiting]]:
-    groups: dict[object, list[Waiting]] = {}
+def _grouped(items: Iterable[Waiting], by: Callable[[Waiting], Any]) -> dict[Any, list[Waiting]]:
+    groups: dict[Any, list[Waiting]] = {}
     for one in items:
         groups.setdefault(by(one), []).append(one)
-    return list(groups.values())
+    return groups
 
 
 def _ms(time: tuple[int, int]) -> int:
@@ -349,18 +388,22 @@ def _memory(info: dict[str, Any], partitions: tuple[int, ...] = tuple(range(PART
     return Memory(int(info["used_memory"]), int(info["maxmemory"]), partitions)
 
 
-def _hand_out(reading: list[Reading], time: Any, values: Any) -> None:
-    """Give each caller its part of one MGET, or the error in place of it."""
+def _hand_out(reading: list[Reading], wanted: Iterable[tuple[str, ...]], time: Any, values: Any) -> None:
+    """Give each caller its part of one MGET of all that was wanted, or the error in place of it."""
     error = next((one for one in (time, values) if isinstance(one, Exception)), None)
-    at = 0
+    found: dict[tuple[str, ...], tuple[int, list[bytes | None]]] = {}
+    if error is None:
+        now_ms, at = _ms(time), 0
+        for where in wanted:
+            found[where] = now_ms, values[at : at + len(where)]
+            at += len(where)
     for where, future in reading:
         if future.done():
-            pass  # its caller went away
-        elif error is not None:
-            future.set_exception(error)
+            continue  # its caller went away
+        if error is None:
+            future.set_result(found[where])
         else:
-            future.set_result((_ms(time), values[at : at + len(where)]))
-        at += len(where)
+            future.set_exception(error)
 
 
 def translate(error: Exception) -> StoreError:
