@@ -16,7 +16,20 @@ from api.auth import Guard
 from api.edge import Edge
 from api.express import Express
 from api.limits.body import Budget
-from api.routes import autoscale, dead_letters, docs, events, fleet, health, probes, rebuilds, systems, telemetry
+from api.live import Hub
+from api.routes import (
+    autoscale,
+    dead_letters,
+    docs,
+    events,
+    fleet,
+    health,
+    probes,
+    rebuilds,
+    stream,
+    systems,
+    telemetry,
+)
 from api.service import Service
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
@@ -37,6 +50,7 @@ ROUTES: Final = (
     *rebuilds.HANDLERS,
     *health.HANDLERS,
     *fleet.HANDLERS,
+    *stream.HANDLERS,
     *autoscale.HANDLERS,
     *telemetry.HANDLERS,
     *probes.HANDLERS,
@@ -72,6 +86,11 @@ def create_app(settings: Settings) -> Litestar:
     return app
 
 
+def end_streams(app: Litestar) -> None:
+    """Let every stream end: the process is about to, and would wait for them."""
+    app.state.service.live.end_all()
+
+
 @asynccontextmanager
 async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]:
     """The parts of a process, with what goes on beside the requests."""
@@ -82,6 +101,7 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     own.mirror(own.redis_round_trips, lambda: store.server.round_trips)
     own.mirror(own.circuit_opens, lambda: breakers.opens)
     own.mirror(own.circuit_refused, lambda: breakers.refused)
+    live = Hub(store.reads, own, settings.stale_after * 1_000, max(1, settings.max_connections // 2))
     beside = [
         asyncio.create_task(publish_forever(store.telemetry, own, process=process, role="api")),
         asyncio.create_task(_refresh_forever(store)),
@@ -90,8 +110,9 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
         task.add_done_callback(_report)
     try:
         turns = asyncio.Semaphore(2), asyncio.Semaphore(1)
-        yield Service(settings, store, own, SystemClock(), budget, *turns, process, breakers)
+        yield Service(settings, store, own, SystemClock(), budget, *turns, process, breakers, live)
     finally:
+        await live.close()
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from api import errors, methods
 from api.auth import Guard
+from api.routes import stream
 from lso_core.model.errors import LsoError
 from lso_core.telemetry import REQUEST_ID, Telemetry
 
@@ -46,7 +47,7 @@ class Edge:
         sender = _Sender(send, request_id, is_head=scope["method"] == "HEAD")
         method = scope["method"]
         if sender.is_head:
-            scope = {**scope, "method": "GET"}  # a copy: the server has to know that it was HEAD
+            scope = {**scope, "method": "GET", "head_only": True}  # a copy: the server has to know that it was HEAD
         try:
             self._guard.check(method, scope["path"], scope["headers"])
         except LsoError as error:
@@ -71,9 +72,12 @@ class Edge:
             counter = self._requests[key] = self._telemetry.requests.labels(key[0], key[1], str(status))
             self._seconds[route] = self._telemetry.request_seconds.labels(route)
         counter.inc()
-        self._seconds[route].observe(seconds)
-        if status >= 400 or seconds > SLOW_S:
-            level = "warning" if status >= 500 or seconds > SLOW_S else "info"
+        slow = False
+        if route != stream.PATH:  # which lasts as long as somebody looks at it
+            self._seconds[route].observe(seconds)
+            slow = seconds > SLOW_S
+        if status >= 400 or slow:
+            level = "warning" if status >= 500 or slow else "info"
             getattr(log, level)(
                 "request", method=method, path=scope["path"][:200], status=status, ms=round(seconds * 1_000, 1)
             )

@@ -17,6 +17,8 @@ from api.routes.dead_letters import Letter, LettersQuery, Purged, PurgeQuery, Re
 from api.routes.events import Accepted, EventsQuery, HotQuery
 from api.routes.fleet import FleetQuery
 from api.routes.health import HealthQuery
+from api.routes.stream import MEDIA_TYPE as EVENT_STREAM
+from api.routes.stream import SYSTEMS, StreamQuery
 from api.routes.systems import SystemsQuery
 from lso_core.compute.libraries import ARROW
 from lso_core.compute.readback import SeenEvent
@@ -102,6 +104,17 @@ class FleetPage(msgspec.Struct):
     next: str | None
 
 
+class FleetChange(msgspec.Struct):
+    """The data of the events `snapshot` and `change`."""
+
+    as_of: Time
+    behind_s: float
+    worst: State | None
+    counts: dict[str, int]
+    items: list[FleetLine]
+    gone: list[int]
+
+
 class Status(msgspec.Struct):
     """A probe's answer."""
 
@@ -110,7 +123,7 @@ class Status(msgspec.Struct):
 
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
-    FleetLine, FleetPage, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
+    FleetLine, FleetPage, FleetChange, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -171,13 +184,23 @@ _METRICS: Final = _HEALTH | {
     "clock_skewed": 0,
 }
 _LINE: Final = {name: _HEALTH[name] for name in FleetLine.__struct_fields__ if name in _HEALTH} | {
-    "name": "weather-etl"
+    "name": "weather-etl",
+    "tags": ["etl"],
+    "observer_behind": False,
 }
 _FLEET: Final = {
     "worst": "UNHEALTHY",
     "counts": {"UNHEALTHY": 1, "DEGRADED": 0, "UNKNOWN": 2, "OK": 14},
     "items": [_LINE],
     "next": "1000000000007",
+}
+_CHANGE: Final = {
+    "as_of": _TIME,
+    "behind_s": 0.21,
+    "worst": _FLEET["worst"],
+    "counts": _FLEET["counts"],
+    "items": [_LINE],
+    "gone": [],
 }
 _AUTOSCALE: Final = {
     "backlog": {"entries": 12, "events": 12000, "oldest_age_s": 0.21},
@@ -305,6 +328,7 @@ def _paths() -> dict[str, Json]:
         "/dead-letters/{system_id}/{letter_id}": _of_letter({"get": _GET_LETTER, "delete": _DELETE_LETTER}),
         "/dead-letters/{system_id}/{letter_id}/requeue": _of_letter({"post": _REQUEUE_LETTER}),
         "/health": {"get": _GET_FLEET},
+        "/stream": {"get": _GET_STREAM},
         "/autoscale": {"get": _GET_AUTOSCALE},
         "/metrics": {"get": _GET_OWN_METRICS},
         "/healthz": {"get": _GET_HEALTHZ},
@@ -411,6 +435,14 @@ _TEXTS: Final = (
     ("Health", "p95_latency", "Milliseconds; null where nothing is counted"),
     ("Metrics", "late", "Events in the window's time of arrival that happened before the window: counted here alone"),
     ("Metrics", "clock_skewed", "Events whose `ts` ran up to 60 s ahead of their arrival"),
+    (
+        "FleetLine",
+        "observer_behind",
+        "`health` is UNKNOWN because LSO itself is behind; the figures are as last computed",
+    ),
+    ("FleetChange", "behind_s", "Seconds that the slowest partition's folding is behind"),
+    ("FleetChange", "counts", "Systems by state, over the whole fleet"),
+    ("FleetChange", "gone", "Systems that do not pass the filter any more, or were deleted"),
     ("Thresholds", "error_rate", "Share of errors, 0 to 1"),
     ("Thresholds", "p95_latency", "Milliseconds"),
     ("Thresholds", "min_events", "Below this many counted events a system is at most DEGRADED"),
@@ -683,6 +715,46 @@ _GET_FLEET: Final = _operation(
     {"200": _json("FleetPage", _FLEET, "A page, and counts over the whole fleet")},
     (401, 422, 503),
     parameters=_query(FleetQuery, {"cursor": _CURSOR_TEXT, "limit": _LIMIT_TEXT}),
+)
+_GET_STREAM: Final = _operation(
+    "streamFleet",
+    "health",
+    "The fleet as it changes",
+    {
+        "200": {
+            "description": "Server-sent events, until either side ends the connection",
+            "content": {
+                EVENT_STREAM: {
+                    "schema": {"type": "string"},
+                    "example": f"id: 1765722790529\nevent: change\ndata: {msgspec.json.encode(_CHANGE).decode()}\n\n",
+                }
+            },
+        }
+    },
+    (401, 422, 503),
+    description="First `snapshot`, the systems that pass the filter, worst first; then at most once a second `change`, what is "
+    "new about them. Both carry a `FleetChange`: put `items` in place of what you know of them and forget those in `gone`; a "
+    "snapshot of more than 500 systems is completed by changes at once. `counts` and `worst` are the whole fleet's, `behind_s` "
+    "is how far folding is behind. `heartbeat` (`as_of`, `behind_s`) comes after five seconds without news, `unavailable` (a "
+    "Problem) while the store does not answer. A client that comes back with the header Last-Event-ID gets only what is new "
+    "where the process still knows it, else a snapshot. One that does not read is cut off.",
+    parameters=[
+        *_query(
+            StreamQuery,
+            {
+                "systems": f"Only these systems: up to {SYSTEMS} ids between commas",
+                "state": "Only systems in these states, between commas; one that leaves them is in `gone`",
+                "tag": "Only systems with this tag",
+            },
+        ),
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "`id` of the last event that was read; browsers send it by themselves",
+            "schema": {"type": "string"},
+        },
+    ],
 )
 _GET_AUTOSCALE: Final = _operation(
     "getAutoscale",

@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.types import Receive, Scope, Send
 
 from api.limits.body import Budget
+from api.live import Hub
 from lso_core.clock import Clock
 from lso_core.settings import Settings
 from lso_core.store import Breakers, Store
@@ -34,6 +35,8 @@ class Service(msgspec.Struct, frozen=True):
     """This process' name among all."""
     breakers: Breakers
     """Whether Redis answers."""
+    live: Hub
+    """Who watches the fleet."""
 
 
 def service_of(request: Asked) -> Service:

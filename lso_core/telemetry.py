@@ -72,6 +72,8 @@ class Telemetry:
         self.duplicates = counter("lso_batches_duplicate", "Batches that came again under their Idempotency-Key.")
         self.refused = counter("lso_batches_refused", "Batches that were not stored, by reason.", "reason")
         self.rejected = counter("lso_events_rejected", "Bad events set aside by on_invalid=skip.")
+        self.streams = counter("lso_streams_opened", "Streams of changes that were opened.")
+        self.streams_cut = counter("lso_streams_cut_off", "Streams ended because their client did not keep up.")
         self.redis_round_trips = counter("lso_redis_round_trips", "Round trips to Redis.")
         self.circuit_opens = counter("lso_redis_circuit_opens", "How often an API process found Redis not answering.")
         self.circuit_refused = counter("lso_redis_circuit_refused", "Round trips refused at once, for that reason.")

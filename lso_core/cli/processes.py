@@ -38,9 +38,10 @@ def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None) -
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
     from lso_core.cli.serving import serve  # uvicorn, for this process only
 
-    app = importlib.import_module("api.app").create_app(settings)
+    api = importlib.import_module("api.app")
+    app = api.create_app(settings)
     grace_s = GRACE_S if parent_fd is None else SUPERVISED_GRACE_S
-    serve(app, listener, settings.max_connections, settings.client_timeout, grace_s)
+    serve(app, listener, settings.max_connections, settings.client_timeout, grace_s, lambda: api.end_streams(app))
     return 0
 
 

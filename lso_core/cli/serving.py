@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
@@ -39,8 +40,18 @@ _LARGE_HEAD: Final = _problem(
 )
 
 
-def serve(app: Any, listener: socket.socket, max_connections: int, client_timeout_s: int, grace_s: int) -> None:
-    """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way."""
+def serve(
+    app: Any,
+    listener: socket.socket,
+    max_connections: int,
+    client_timeout_s: int,
+    grace_s: int,
+    end_streams: Callable[[], None],
+) -> None:
+    """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way.
+
+    `end_streams` is called as soon as it ends: for answers that would go on for ever.
+    """
     sys.setswitchinterval(SWITCH_S)
     protocol: type[_Capped] = type(
         "Capped", (_Capped,), {"max_connections": max_connections, "client_timeout_s": client_timeout_s}
@@ -60,15 +71,16 @@ def serve(app: Any, listener: socket.socket, max_connections: int, client_timeou
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
     )
-    _Server(config, protocol).run(sockets=[listener])
+    _Server(config, protocol, end_streams).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Ends without losing a request that was sent before its client could know."""
 
-    def __init__(self, config: uvicorn.Config, protocol: "type[_Capped]") -> None:
+    def __init__(self, config: uvicorn.Config, protocol: "type[_Capped]", end_streams: Callable[[], None]) -> None:
         super().__init__(config)
         self._protocol = protocol
+        self._end_streams = end_streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -78,6 +90,7 @@ class _Server(uvicorn.Server):
         for connection in connections:
             if connection.cycle is not None:
                 connection.cycle.keep_alive = False
+        self._end_streams()
         deadline = time.monotonic() + DRAIN_S
         while self.server_state.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells of the last
             await asyncio.sleep(0.02)

@@ -89,6 +89,21 @@ class FleetPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
+class FleetShare(msgspec.Struct, frozen=True):
+    """One partition's part of the fleet: what changed since its reader looked last."""
+
+    now_ms: int
+    watermark_ms: int | None
+    position: int
+    """What the next look begins behind."""
+    size: int
+    """How many systems there are, changed or not."""
+    whole: bool
+    """True where `lines` are all there are."""
+    lines: dict[int, bytes]
+    """System to its `FleetLine` as JSON."""
+
+
 class Backlog(msgspec.Struct, frozen=True):
     """What is accepted and not yet folded."""
 

@@ -126,6 +126,9 @@ class FleetLine(msgspec.Struct, frozen=True):
     rps: float
     p95_latency: float | None
     last_event_at: str | None
+    tags: tuple[str, ...] = ()
+    observer_behind: bool = False
+    """True where `health` is UNKNOWN because LSO itself is behind: the figures are as last computed."""
 
 
 _fleet_line = msgspec.json.Decoder(FleetLine)
@@ -157,13 +160,13 @@ def encode_details(summary: Summary) -> bytes:
     return _members(summary.details)
 
 
-def fleet_line(summary: Summary, name: str) -> bytes:
+def fleet_line(summary: Summary, system: System) -> bytes:
     """The system's line on the fleet page, as JSON."""
     figures = summary.figures
     return msgspec.json.encode(
         FleetLine(
             summary.system_id,
-            name,
+            system.name,
             summary.verdict.health.name,
             times.to_text(summary.verdict.since_ms),
             summary.verdict.reason,
@@ -173,6 +176,7 @@ def fleet_line(summary: Summary, name: str) -> bytes:
             figures.rps,
             figures.p95_latency,
             figures.last_event_at,
+            system.tags,
         )
     )
 
@@ -201,13 +205,14 @@ def with_verdict(stored: bytes, verdict: Verdict) -> bytes:
     return b"".join((header, body[:head], members, body[head + length :]))
 
 
-def line_with_verdict(line: bytes, verdict: Verdict) -> bytes:
+def line_with_verdict(line: bytes, verdict: Verdict, *, observer_behind: bool = False) -> bytes:
     """A fleet line with another verdict; the figures stay."""
     changed = msgspec.structs.replace(
         _fleet_line.decode(line),
         health=verdict.health.name,
         since=times.to_text(verdict.since_ms),
         reason=verdict.reason,
+        observer_behind=observer_behind,
     )
     return msgspec.json.encode(changed)
 

@@ -241,6 +241,7 @@ class Folding:
             keys.hot(partition),
             keys.dead_letters(system_id),
             keys.parked(partition),
+            keys.changes(partition),
         )
         what: tuple[Any, ...] = (
             system_id,
@@ -257,7 +258,7 @@ class Folding:
             "" if after.at_ms is None else after.at_ms,
             "" if commit.due_ms is None else commit.due_ms,
             commit.meta,
-            *snapshot_args(commit.summary, commit.system.name),
+            *snapshot_args(commit.summary, commit.system),
             keys.GROUP,
             self._mark_ms,
             self._mark_bytes,
@@ -288,6 +289,8 @@ class Folding:
             keys.snapshot(system_id),
             keys.fleet(partition),
             keys.fleet_lines(partition),
+            keys.stats(partition),
+            keys.changes(partition),
         )
         what = (system_id, lease.owner, lease.epoch, retry_ms, *_judged(system_id, snapshot, line, verdict))
         return Outcome((await self._server.one(Call("park", where, what)))[0])

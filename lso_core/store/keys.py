@@ -59,7 +59,7 @@ def hot(partition: int) -> str:
 
 
 def stats(partition: int) -> str:
-    """Hash: added (events, ever), events, entries and bytes not yet folded, hot (bytes folded and readable)."""
+    """Hash: added (events, ever), events, entries and bytes not yet folded, hot (bytes folded and readable), changes."""
     return _of_partition(partition, "stats")
 
 
@@ -76,6 +76,11 @@ def fleet(partition: int) -> str:
 def fleet_lines(partition: int) -> str:
     """Hash: system to rank of health and its line as JSON."""
     return _of_partition(partition, "fleet-lines")
+
+
+def changes(partition: int) -> str:
+    """Sorted set: systems by when their line changed last, counted in the field `changes` of `stats`."""
+    return _of_partition(partition, "changes")
 
 
 def member(system_id: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lso_core.model import snapshots
-from lso_core.model.batches import Autoscale, Backlog, FleetPage, StoredEntry
+from lso_core.model.batches import Autoscale, Backlog, FleetPage, FleetShare, StoredEntry
 from lso_core.model.errors import Finding, InputError, NotFoundError
 from lso_core.model.health import Health
 from lso_core.model.snapshots import Answer
@@ -77,9 +77,23 @@ class Reads:
             return [(f"{line[:1].decode()}{keys.member(system_id)}", line[1:]) for system_id, line in found]
         rank = int(Health.UNKNOWN)
         return [
-            (f"{rank}{keys.member(system_id)}", snapshots.line_with_verdict(line[1:], verdict))
+            (f"{rank}{keys.member(system_id)}", snapshots.line_with_verdict(line[1:], verdict, observer_behind=True))
             for system_id, line in found
         ]
+
+    async def changes(self, positions: Sequence[int]) -> list[FleetShare]:
+        """The lines that changed behind `positions`, one a partition, in one round trip; -1 asks for all of a partition."""
+        found = await self._server.run(
+            *(
+                Call(
+                    "changes",
+                    (keys.watermark(p), keys.stats(p), keys.changes(p), keys.fleet_lines(p)),
+                    (position,),
+                )
+                for p, position in enumerate(positions)
+            )
+        )
+        return [_share(one) for one in found]
 
     async def entries(self, system_id: int, before: str | None, count: int) -> list[StoredEntry]:
         """Up to `count` entries of the hot tier, newest first, with ids up to and including `before`."""
@@ -123,6 +137,18 @@ class Reads:
         if late:
             problems.append(f"{len(late)} of {PARTITIONS} partitions are not folded")
         return problems
+
+
+def _share(found: Sequence[Any]) -> FleetShare:
+    now_ms, watermark, position, size, whole, flat = found
+    return FleetShare(
+        int(now_ms),
+        None if watermark is None else int(watermark),
+        int(position),
+        int(size),
+        bool(whole),
+        {int(flat[at]): flat[at + 1][1:] for at in range(0, len(flat), 2)},  # without the rank, which the line says too
+    )
 
 
 def desired_workers(backlog: Backlog, workers: Sequence[Worker]) -> int:

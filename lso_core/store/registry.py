@@ -238,8 +238,10 @@ def _install(system: System, record: Record) -> Call:
         keys.details(system_id),
         keys.fleet(partition),
         keys.fleet_lines(partition),
+        keys.stats(partition),
+        keys.changes(partition),
     )
-    what = (system_id, msgspec.json.encode(system), record.revision, *snapshot_args(summary, system.name))
+    what = (system_id, msgspec.json.encode(system), record.revision, *snapshot_args(summary, system))
     return Call("install", where, what)
 
 
@@ -248,14 +250,14 @@ def _configure(system: System, record: Record) -> Call:
     return Call("configure", where, (system.system_id, msgspec.json.encode(system), record.revision))
 
 
-def snapshot_args(summary: Summary, name: str) -> tuple[bytes | int | str, ...]:
+def snapshot_args(summary: Summary, system: System) -> tuple[bytes | int | str, ...]:
     """A summary as scripts take it: snapshot, details, fleet rank, fleet member, fleet line."""
     return (
         snapshots.encode(summary),
         snapshots.encode_details(summary),
         int(summary.verdict.health),
         keys.member(summary.system_id),
-        snapshots.fleet_line(summary, name),
+        snapshots.fleet_line(summary, system),
     )
 
 
@@ -279,6 +281,7 @@ def _uninstall(system_id: int, settings: Settings) -> Call:
         keys.fleet_lines(partition),
         keys.rebuild(system_id),
         keys.rebuilds(partition),
+        keys.changes(partition),
     )
     return Call("uninstall", where, (system_id, keys.member(system_id), bucket_ms(settings), LOOK_BACK))
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WINDOW_S: Final = 3_600
@@ -52,6 +55,41 @@ def service(url: str | None, options: list[str]) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
+
+
+@contextlib.contextmanager
+def second_api() -> Iterator[tuple[str, psutil.Process]]:
+    """One more API process beside the `lso up` that this program started: its URL, and the process."""
+    below = psutil.Process().children(recursive=True)
+    store = next(one for one in below if one.name() in {"redis-server", "valkey-server"})
+    path = next(str(one.laddr) for one in store.net_connections(kind="unix") if str(one.laddr).startswith("/"))
+    environ = {**os.environ, "LSO_REDIS_URL": f"unix://{urllib.parse.quote(path)}", "LSO_LOG_LEVEL": "warning"}
+    with tempfile.TemporaryDirectory(prefix="lso-bench-") as folder:
+        output = Path(folder) / "api.log"
+        port = str(free_port())
+        with output.open("wb") as said:
+            command = [sys.executable, "-m", "lso_core.cli.lso", "api", "--port", port]
+            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(lambda: _answers(url), START_S, 0.1)
+            yield url, psutil.Process(process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(get(f"{url}/healthz"))
+    except OSError:
+        return False
 
 
 def _ready(process: "subprocess.Popen[bytes]", output: Path) -> str:

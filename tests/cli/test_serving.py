@@ -30,7 +30,7 @@ async def app(scope, receive, send):
 end_early()
 listener = listen(Settings(port=0))
 print(listener.getsockname()[1], flush=True)
-serve(app, listener, max_connections=2, client_timeout_s=2, grace_s=1)
+serve(app, listener, max_connections=2, client_timeout_s=2, grace_s=1, end_streams=lambda: None)
 """
 
 

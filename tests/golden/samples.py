@@ -53,7 +53,7 @@ BODIES: Final = {
 
 Json = dict[str, Any]
 
-_UNNUMBERED: Final = {"details": 1, "fleet-line": 1, "record": 1, "registry": 1, "letter-event": 1, "letter-entry": 1}
+_UNNUMBERED: Final = {"details": 1, "fleet-line": 2, "record": 1, "registry": 1, "letter-event": 1, "letter-entry": 1}
 """Kinds that carry no number; one that is written otherwise than before gets the next here."""
 
 
@@ -78,7 +78,7 @@ def written() -> dict[str, bytes]:
         "body-arrow": columns.pack_body(_arrow_rows(), BodyKind.ARROW),
         "snapshot": snapshots.encode(summary),
         "details": snapshots.encode_details(summary),
-        "fleet-line": snapshots.fleet_line(summary, SYSTEM.name),
+        "fleet-line": snapshots.fleet_line(summary, SYSTEM),
         "record": msgspec.json.encode(SYSTEM),
         "registry": registry._changed(before, SYSTEM).raw,
         "letter-event": _fields(at=b"%d" % AT_MS, reason=msgspec.json.encode(FINDING), event=b'{"status": "fine"}'),

@@ -245,7 +245,16 @@ def test_details_name_stages_with_their_own_distribution() -> None:
 
 
 def test_a_fleet_line_takes_another_verdict_and_keeps_its_figures() -> None:
-    line = snapshots.fleet_line(summary(), "weather")
+    system = System(
+        system_id=7,
+        name="weather",
+        description="",
+        tags=("etl",),
+        window_seconds=300,
+        thresholds=Thresholds(),
+        created_at=times.to_text(AS_OF),
+    )
+    line = snapshots.fleet_line(summary(), system)
     changed = snapshots.line_with_verdict(line, Verdict(Health.UNKNOWN, AS_OF, "the observer is behind"))
     before, after = json.loads(line), json.loads(changed)
     assert (after["health"], after["since"], after["reason"]) == (
@@ -254,4 +263,10 @@ def test_a_fleet_line_takes_another_verdict_and_keeps_its_figures() -> None:
         "the observer is behind",
     )
     assert without(after, VERDICT_FIELDS) == without(before, VERDICT_FIELDS)
-    assert (before["name"], before["system_id"], before["health"]) == ("weather", 7, "OK")
+    assert (before["name"], before["system_id"], before["health"], before["tags"]) == ("weather", 7, "OK", ["etl"])
+    behind = json.loads(
+        snapshots.line_with_verdict(
+            line, Verdict(Health.UNKNOWN, AS_OF, "the observer is behind"), observer_behind=True
+        )
+    )
+    assert (before["observer_behind"], after["observer_behind"], behind["observer_behind"]) == (False, False, True)

@@ -119,9 +119,9 @@ class Room:
         return found
 
     async def stats(self, partition: int) -> dict[str, int]:
-        """The partition's running sums."""
+        """The partition's running sums, without the count of changes."""
         found = await self.server.one(("HGETALL", keys.stats(partition)))
-        return {name.decode(): int(value) for name, value in found.items()}
+        return {name.decode(): int(value) for name, value in found.items() if name != b"changes"}
 
     async def all_keys(self) -> list[str]:
         where = {memory.partitions[0] for memory in await self.server.memory()} if self.spread else {0}

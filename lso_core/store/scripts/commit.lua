@@ -2,7 +2,7 @@
 -- Commits one system's fold: refused unless the system exists, the caller holds the lease, and cursor and token are as
 -- they were read; then everything is written, absolute values all.
 -- KEYS  1 system  2 lease  3 state  4 stream  5 ready  6 due  7 stats  8 snapshot  9 details  10 fleet  11 fleet lines
---       12 marks  13 hot  14 dead letters  15 parked
+--       12 marks  13 hot  14 dead letters  15 parked  16 changes
 -- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
 --       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
 --       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
@@ -79,7 +79,10 @@ redis.call('SET', KEYS[9], ARGV[16])
 local line = redis.call('HGET', KEYS[11], ARGV[1])
 if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
 redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
-redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
+if line ~= ARGV[17] .. ARGV[19] then
+  redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
+  redis.call('ZADD', KEYS[16], redis.call('HINCRBY', KEYS[7], 'changes', 1), ARGV[1])
+end
 
 if system[1] ~= ARGV[8] then
   redis.call('ZADD', KEYS[6], 0, ARGV[1]) -- the system was changed meanwhile: again, with its new settings

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Removes every key of a system from its partition. Appends and commits check that it exists, so nothing comes back.
 -- KEYS  1 system  2 stream  3 state  4 snapshot  5 details  6 marks  7 dead letters  8 prefix of the idempotency buckets
---       9 ready  10 due  11 parked  12 hot  13 stats  14 fleet  15 fleet lines  16 rebuild  17 rebuilds
+--       9 ready  10 due  11 parked  12 hot  13 stats  14 fleet  15 fleet lines  16 rebuild  17 rebuilds  18 changes
 -- ARGV  1 system id  2 fleet member  3 bucket length (ms)  4 buckets to look back
 -- Returns 1 if it was there, else 0
 local added = redis.call('HMGET', KEYS[1], 'added', 'entries', 'bytes')
@@ -21,4 +21,5 @@ for i = 9, 12 do redis.call('ZREM', KEYS[i], ARGV[1]) end
 local line = redis.call('HGET', KEYS[15], ARGV[1])
 if line then redis.call('ZREM', KEYS[14], string.sub(line, 1, 1) .. ARGV[2]) end
 redis.call('HDEL', KEYS[15], ARGV[1])
+redis.call('ZREM', KEYS[18], ARGV[1])
 return removed > 0 and 1 or 0
