@@ -1,4 +1,4 @@
-"""The bare route to compare with: Litestar, one JSON answer, no Redis, on the same kind of server as LSO's API."""
+"""The bare routes to compare with: Litestar, JSON in or out, no Redis, on the same kind of server as LSO's API."""
 
 import contextlib
 import os
@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from litestar import Litestar, get
+from litestar import Litestar, get, post
 
 from scripts.bench import _target
 
 PATH = "/bare"
+"""Of either route."""
 
 
 @get(PATH)
@@ -23,9 +24,15 @@ async def bare() -> dict[str, Any]:
     return {"status": "ok"}
 
 
+@post(PATH, status_code=202)
+async def bare_post(data: dict[str, Any]) -> dict[str, Any]:
+    """The least that taking JSON can be: it is decoded and counted."""
+    return {"accepted": len(data["events"])}
+
+
 def serve(descriptor: int) -> None:
     """One server process on a socket that was bound for all of them; settings as LSO's own."""
-    app = Litestar([bare], openapi_config=None, logging_config=None)
+    app = Litestar([bare, bare_post], openapi_config=None, logging_config=None)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -42,8 +49,8 @@ def serve(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def running(processes: int) -> Iterator[str]:
-    """The URL of the bare route's server while the block lasts."""
+def running(processes: int) -> Iterator[tuple[str, list[int]]]:
+    """The URL of the bare routes' server and its processes, while the block lasts."""
     with socket.create_server(("127.0.0.1", 0), backlog=2_048) as listener:
         descriptor = listener.fileno()
         command = [sys.executable, "-m", "scripts.bench._bare", str(descriptor)]
@@ -53,8 +60,8 @@ def running(processes: int) -> Iterator[str]:
         ]
         url = "http://{}:{}".format(*listener.getsockname())
         try:
-            _target.wait_for(lambda: _target.get(url + PATH), 30)
-            yield url
+            _target.wait_for(lambda: _target.get(url + PATH), _target.START_S)
+            yield url, [child.pid for child in children]
         finally:
             for child in children:
                 child.send_signal(signal.SIGTERM)

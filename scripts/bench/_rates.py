@@ -62,3 +62,15 @@ def write_json(path: str | None, result: Json) -> None:
     """Keep the result, every round of it."""
     if path is not None:
         Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def check_floor(what: str, figure: float, floor: float) -> None:
+    """End with a failure where a figure is below its floor; 0 asks for none."""
+    if floor and figure < floor:
+        raise SystemExit(f"{what} is {figure:.2f}, below the floor of {floor:g}")
+
+
+def check_ceiling(what: str, figure: float, ceiling: float) -> None:
+    """End with a failure where a figure is above its ceiling; 0 asks for none."""
+    if ceiling and figure > ceiling:
+        raise SystemExit(f"{what} is {figure:.2f}, above the ceiling of {ceiling:g}")

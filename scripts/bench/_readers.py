@@ -2,70 +2,68 @@
 
 import contextlib
 import multiprocessing
-import re
-import shutil
 import socket
-import subprocess
+import statistics
 import time
 import urllib.parse
-from typing import Any
+from typing import Any, NamedTuple
 
-from scripts.bench._emitters import is_whole
+from scripts.bench._load import is_whole, rank, run_wrk, tool
 from scripts.bench._target import address_of
 
 PROCESSES = 2
 
 
-def tool() -> str:
-    """What makes the load."""
-    return "wrk" if shutil.which("wrk") else "own readers"
+class Readings(NamedTuple):
+    """What a load of reads came to."""
+
+    rate: float
+    """Answers a second."""
+    p50_ms: float
+    p99_ms: float
 
 
-def rate(url: str, seconds: int, connections: int) -> float:
-    """Answers of 200 a second. Ends the program where others come."""
-    return _rate_by_wrk(url, seconds, connections) if tool() == "wrk" else _rate_by_own(url, seconds, connections)
+def read(url: str, seconds: int, connections: int) -> Readings:
+    """Ask again and again on all connections. Ends the program where other answers than 200 come."""
+    if tool() != "wrk":
+        return _read_by_own(url, seconds, connections)
+    told = run_wrk(url, seconds, PROCESSES, connections)
+    if told["refused"]:
+        raise SystemExit(f"{url} was answered with an error {told['refused']} times")
+    return Readings(told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"])
 
 
-def _rate_by_wrk(url: str, seconds: int, connections: int) -> float:
-    command = ["wrk", "-t", str(PROCESSES), "-c", str(connections), "-d", f"{seconds}s", url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise SystemExit(f"{url} gave errors:\n{said}")
-    found = re.search(r"Requests/sec:\s*([\d.]+)", said)
-    if found is None:
-        raise SystemExit(f"wrk said:\n{said}")
-    return float(found[1])
-
-
-def _rate_by_own(url: str, seconds: int, connections: int) -> float:
+def _read_by_own(url: str, seconds: int, connections: int) -> Readings:
     context = multiprocessing.get_context("spawn")
-    counts: Any = context.Queue()
+    found: Any = context.Queue()
     start = context.Barrier(PROCESSES)
     share = max(1, connections // PROCESSES)
-    readers = [context.Process(target=_read, args=(url, seconds, share, start, counts)) for _ in range(PROCESSES)]
+    readers = [context.Process(target=_read, args=(url, seconds, share, start, found)) for _ in range(PROCESSES)]
     for reader in readers:
         reader.start()
-    total = sum(counts.get() for _ in readers)
+    latencies_ms = sorted(latency for _ in readers for latency in found.get())
     for reader in readers:
         reader.join()
-    return float(total)
+    return Readings(len(latencies_ms) / seconds, statistics.median(latencies_ms), rank(latencies_ms, 0.99))
 
 
-def _read(url: str, seconds: int, connections: int, start: Any, counts: Any) -> None:
-    """Ask on all connections, then read all answers, over and over; the rate goes to `counts`."""
-    path = urllib.parse.urlsplit(url).path
+def _read(url: str, seconds: int, connections: int, start: Any, found: Any) -> None:
+    """Ask on all connections, then read all answers, over and over; the milliseconds of each go to `found`."""
+    path = urllib.parse.urlunsplit(("", "", *urllib.parse.urlsplit(url)[2:]))
     request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    latencies_ms = []
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(socket.create_connection(address_of(url), timeout=30)) for _ in range(connections)]
         start.wait(60)
-        began, answered = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            asked = time.monotonic()
             for line in lines:
                 line.sendall(request)
             for line in lines:
                 _take_answer(line)
-            answered += len(lines)
-        counts.put(answered / (time.perf_counter() - began))
+                latencies_ms.append((time.monotonic() - asked) * 1e3)
+    found.put(latencies_ms)
 
 
 def _take_answer(line: socket.socket) -> None:
