@@ -82,21 +82,25 @@ def _read_index(path: Path) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         at += 3 + marks
 
 
-def events(system_id: int, count: int, dice: random.Random) -> Iterator[Event]:
-    """Events of one run, spread over the last minute, or longer where there are many."""
+def events(system_id: int, count: int, dice: random.Random, *, own_runs: bool = False) -> Iterator[Event]:
+    """Events of one run, or each of its own, spread over the last minute, or longer where there are many."""
     begun = datetime.now(UTC)
-    run_id = f"{_STAND_IN.decode()}-{uuid.UUID(int=dice.getrandbits(128))!s:.28}"
+    run_id = _run_id(dice)
     # No two of a run in the same hundredth of a second: a time series store would take the second for the first again.
     for hundredths in dice.sample(range(max(SPREAD_S * 100, 2 * count)), count):
         yield Event(
             system_id,
             begun - timedelta(milliseconds=hundredths * 10 + dice.randrange(10)),
-            run_id,
+            _run_id(dice) if own_runs else run_id,
             dice.choice(("extract", "transform", "load")),
             dice.random() < 0.02,
             round(dice.lognormvariate(3, 1), 3),
             dice.randrange(100_000),
         )
+
+
+def _run_id(dice: random.Random) -> str:
+    return f"{_STAND_IN.decode()}-{uuid.UUID(int=dice.getrandbits(128))!s:.28}"
 
 
 def as_json(some: Sequence[Event]) -> bytes:
@@ -163,14 +167,18 @@ WRITERS: dict[str, Callable[[Sequence[Event]], bytes]] = {
 }
 
 
-def prepare(folder: Path, kind: str, places: Sequence[tuple[int, str]], batch: int, count: int) -> Prepared:
+def prepare(
+    folder: Path, kind: str, places: Sequence[tuple[int, str]], batch: int, count: int, *, own_runs: bool = False
+) -> Prepared:
     """`count` requests of `batch` events each, taking turns at the places: systems and the paths that they post to."""
     sizes = []
 
     def requests() -> Iterator[bytes]:
         for turn in range(count):
             system_id, path = places[turn % len(places)]
-            body = WRITERS[kind](list(events(system_id, batch, random.Random(f"{folder} {kind} {turn}"))))
+            body = WRITERS[kind](
+                list(events(system_id, batch, random.Random(f"{folder} {kind} {turn}"), own_runs=own_runs))
+            )
             sizes.append(len(body))
             yield request(path, KINDS[kind], body, keyed=kind != "lines")
 
