@@ -5,7 +5,7 @@
 
 Without --url it starts an LSO of its own. The bare route runs beside it: uvicorn, uvloop and httptools with the same
 settings and the same number of processes. Each round reads the bare route, the health of systems with so many events in
-their windows, and of each peer the 95th percentile over as many events (100,000 at most), one after the other when all
+their windows, and of each peer the 95th percentile over 100,000 events, one after the other when all
 others are at rest; the order changes from round to round. A ratio is that of one round, so that a machine which others use
 as well spoils all alike. One round before the first is not counted.
 """
@@ -53,7 +53,8 @@ def main() -> None:
         _peers.running(options.peers) as peers,
     ):
         cases = [Case(BARE, bare + _bare.PATH), *(filled(lso.url, events) for events in options.events)]
-        cases += [peer_filled(peer, events) for events in options.events if events <= PEERS_EVENTS for peer in peers]
+        theirs = max((one for one in options.events if one <= PEERS_EVENTS), default=min(options.events))
+        cases += [peer_filled(peer, theirs) for peer in peers]
         everybody = [lso.pid, *bare_pids, *(peer.pid for peer in peers)]
         rounds = [one_round(cases, everybody, number, options) for number in range(options.rounds + 1)][1:]
     print(shown(rounds, options))
