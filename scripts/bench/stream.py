@@ -43,8 +43,8 @@ def main() -> None:
     options = parse()
     machine = _rates.machine()
     with (
-        _target.service(None, ["--api-processes", "1", *options.service.split()]) as url,
-        emitting(url, options),
+        _target.service(None, ["--api-processes", "1", *options.service.split()]) as emitted,
+        emitting(emitted.url, options),
         _target.second_api() as (viewed, api),
     ):
         rounds = [measure(viewed, api, options) for _ in range(options.rounds + 1)][1:]
