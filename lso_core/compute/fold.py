@@ -232,7 +232,7 @@ def _cells(packed: Int64) -> tuple[Int64, Int64]:
     if not len(packed):
         return NO_CELLS, NO_CELLS
     starts = histogram.starts_of(packed)
-    return packed[starts], np.diff(starts, append=len(packed)).astype(np.int64)
+    return packed[starts], histogram.lengths_of(starts, len(packed)).astype(np.int64)
 
 
 def _tallies(
@@ -240,7 +240,7 @@ def _tallies(
 ) -> list[Tally]:
     """One Tally a group; events are ordered by group, which start at `groups`."""
     untimed = ~timed
-    totals = np.diff(groups, append=len(latency))
+    totals = histogram.lengths_of(groups, len(latency))
     sums = (
         totals,
         np.add.reduceat(error.astype(np.int64), groups),

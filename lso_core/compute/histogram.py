@@ -6,13 +6,15 @@ the value at percentile p of n values is the one at rank ceil(p / 100 * n), as t
 the Python library rounds the rank instead and can be off by a whole value.
 """
 
-import math
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
+Count = TypeVar("Count", int, Int64)
+
+PERCENTILE_DIGITS: Final = 5
 
 LOWEST_US: Final = 1
 HIGHEST_US: Final = 7 * 86_400_000_000
@@ -43,24 +45,35 @@ def highest_at(index: Int64) -> Int64:
     return np.asarray(((sub + 1) << bucket) - 1, np.int64)
 
 
-def rank_of(percentile: float, total: int) -> int:
-    """The rank, from 1, of the value at `percentile` among `total` values.
+def rank_of(percentile: float, total: Count) -> Count:
+    """The rank, from 1, of the value at `percentile` among `total` values, at least one; of many totals at once, too.
 
-    The product is rounded at the ninth digit first: 99.9 % of 1,000 is rank 999, though in binary 99.9 / 100 * 1000 is
-    a hair above it.
+    Counted in whole parts: 99.9 % of 1,000 is rank 999, though in binary 99.9 / 100 * 1000 is a hair above it.
+    A percentile is from 0 to 100 and has at most PERCENTILE_DIGITS digits behind the point; at 0 it is the least value.
     """
-    return min(total, max(1, math.ceil(round(percentile * total / 100, 9))))
+    parts = max(1, round(percentile * 10**PERCENTILE_DIGITS))
+    return -(-total * parts // (100 * 10**PERCENTILE_DIGITS))
 
 
 def values_at(percentiles: tuple[float, ...], index: Int64, counts: Int64) -> list[int]:
-    """The value in µs at each percentile, from a non-empty histogram with ascending `index`.
+    """The value in µs at each percentile, from a non-empty histogram with ascending `index`."""
+    return values_of_each(percentiles, index, counts, np.array([0, len(index)]))[0]
 
-    Each is the highest value equivalent to the one at that rank, hence within 0.1 % above it.
+
+def values_of_each(
+    percentiles: tuple[float, ...], index: Int64, counts: Int64, bounds: npt.NDArray[np.intp]
+) -> list[list[int]]:
+    """The values in µs at the percentiles of n histograms that lie one after another in `index` and `counts`.
+
+    Histogram i goes from `bounds[i]` up to `bounds[i + 1]`; none is empty, and within each `index` ascends. Each value is
+    the highest equivalent to the one at that rank, hence within 0.1 % above it.
     """
-    below = np.cumsum(counts)
-    ranks = [rank_of(percentile, int(below[-1])) for percentile in percentiles]
-    found = np.searchsorted(below, ranks)
-    return [int(value) for value in highest_at(index[found])]
+    below = np.concatenate(((0,), counts)).cumsum()
+    before = below[bounds]
+    totals = before[1:] - before[:-1]
+    ranks = np.array([rank_of(percentile, totals) for percentile in percentiles]) + before[:-1]
+    found: list[list[int]] = highest_at(index[below.searchsorted(ranks.T) - 1]).tolist()
+    return found
 
 
 def add_cells(keys: Int64, counts: Int64, more_keys: Int64, more_counts: Int64) -> tuple[Int64, Int64]:
@@ -86,4 +99,15 @@ def sum_cells(keys: Int64, counts: Int64) -> tuple[Int64, Int64]:
 
 def starts_of(ordered: Int64) -> npt.NDArray[np.intp]:
     """Where each run of equal values starts in a non-empty, ordered array."""
-    return np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    differs = np.empty(len(ordered), np.bool_)
+    differs[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=differs[1:])
+    return differs.nonzero()[0]
+
+
+def lengths_of(starts: npt.NDArray[np.intp], end: int) -> npt.NDArray[np.intp]:
+    """How long each run is that begins at `starts`, the last of them up to `end`; for few runs faster than np.diff."""
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1:] = end - starts[-1:]
+    return lengths

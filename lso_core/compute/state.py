@@ -159,11 +159,18 @@ def decode_meta(data: bytes) -> Meta:
 
 def encode_slot(slot: Slot) -> bytes:
     """Keys as differences to the one before (they ascend, so most fit a byte or two), counts and sums."""
-    steps, counts = narrow(np.diff(slot.keys, prepend=0)), narrow(slot.counts)
+    steps, counts = narrow(_steps(slot.keys)), narrow(slot.counts)
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
     head = _SLOT.pack(len(steps), steps.itemsize, counts.itemsize)
     sealed = b"".join((head, steps.tobytes(), counts.tobytes(), sums))
     return _SEAL.pack(STATE_FORMAT, zlib.crc32(sealed)) + sealed
+
+
+def _steps(keys: Int64) -> Int64:
+    """Each key's distance to the one before; for few keys faster than np.diff."""
+    steps = keys.copy()
+    steps[1:] -= keys[:-1]
+    return steps
 
 
 def decode_slot(data: bytes) -> Slot:

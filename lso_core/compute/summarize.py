@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from lso_core.compute import classify, histogram
-from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
+from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK
 from lso_core.compute.state import NO_EVENTS, State, Tally
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
 from lso_core.model.systems import System
@@ -21,7 +21,7 @@ def summarize(state: State, system: System) -> tuple[State, Summary]:
     overall = NO_EVENTS
     for tally in by_stage.values():
         overall = overall.plus(tally)
-    latency = _latency(*_all_stages(state), overall)
+    latency, *by_number = _latencies(state, overall, by_stage)
     meta = state.meta
     judgement = classify.judge(
         classify.Measured(overall.total, overall.errors, latency.p95, meta.last_counted_ms),
@@ -44,12 +44,12 @@ def summarize(state: State, system: System) -> tuple[State, Summary]:
             last_event_at=to_text_or_none(meta.last_event_ms),
             last_ok_at=to_text_or_none(meta.last_ok_ms),
         ),
-        _details(state, by_stage, latency),
+        _details(state, by_stage, latency, by_number),
     )
     return msgspec.structs.replace(state, meta=meta), summary
 
 
-def _details(state: State, by_stage: dict[int, Tally], latency: Latency) -> Details:
+def _details(state: State, by_stage: dict[int, Tally], latency: Latency, by_number: list[Latency]) -> Details:
     event_types: dict[str, int] = {}
     late = skewed = 0
     for slot in state.slots.values():
@@ -59,47 +59,49 @@ def _details(state: State, by_stage: dict[int, Tally], latency: Latency) -> Deta
             name = state.meta.event_types[number]
             event_types[name] = event_types.get(name, 0) + count
     stages = {
-        state.meta.stages[number - 1]: StageSummary(
-            tally.total, tally.errors, _rate(tally), _latency(*_one_stage(state, number), tally)
-        )
-        for number, tally in sorted(by_stage.items())
+        state.meta.stages[number - 1]: StageSummary(tally.total, tally.errors, _rate(tally), of_stage)
+        for (number, tally), of_stage in zip(by_stage.items(), by_number, strict=True)
         if number
     }
     return Details(latency, stages, event_types, late, skewed)
 
 
 def _tallies(state: State) -> dict[int, Tally]:
-    """The sums over the whole window, by stage number."""
+    """The sums over the whole window, by stage number in its order."""
     sums: dict[int, Tally] = {}
     for slot in state.slots.values():
         for number, tally in slot.stages.items():
             sums[number] = sums[number].plus(tally) if number in sums else tally
-    return sums
+    return dict(sorted(sums.items()))
 
 
 def _rate(tally: Tally) -> float | None:
     return tally.errors / tally.total if tally.total else None
 
 
-def _one_stage(state: State, number: int) -> tuple[Int64, Int64]:
-    """The window's histogram of one stage."""
-    low, high = np.searchsorted(state.keys, [number << INDEX_BITS, (number + 1) << INDEX_BITS])
-    return state.keys[low:high] & INDEX_MASK, state.counts[low:high]
+def _latencies(state: State, overall: Tally, by_stage: dict[int, Tally]) -> list[Latency]:
+    """The distributions over all stages and of each stage; a dozen small sums cost as much as one over all of them."""
+    index, counts = state.keys & INDEX_MASK, state.counts
+    all_index, all_counts = histogram.sum_cells(index, counts)
+    timed = [number for number, tally in by_stage.items() if tally.timed]
+    if not timed:
+        return [Latency()] * (1 + len(by_stage))
+    # The cells of each stage lie together and in its order, and every stage that has cells is among the timed.
+    starts = state.keys.searchsorted(np.array(timed) << INDEX_BITS)
+    bounds = np.concatenate(((0,), starts + len(all_index), (len(all_index) + len(index),)))
+    found = histogram.values_of_each(
+        PERCENTILES, np.concatenate((all_index, index)), np.concatenate((all_counts, counts)), bounds
+    )
+    values = dict(zip(timed, found[1:], strict=True))
+    return [_latency(found[0], overall), *(_latency(values.get(number, []), by_stage[number]) for number in by_stage)]
 
 
-def _all_stages(state: State) -> tuple[Int64, Int64]:
-    """The window's histogram over all stages."""
-    return histogram.sum_cells(state.keys & INDEX_MASK, state.counts)
-
-
-def _latency(index: Int64, counts: Int64, tally: Tally) -> Latency:
+def _latency(values_us: list[int], tally: Tally) -> Latency:
     """The distribution in milliseconds; all None where there is nothing."""
     if not tally.timed:
         return Latency()
     # A bucket's upper end may lie above the largest value that was seen; nothing seen was above that.
-    p50, p90, p95, p99, p999 = (
-        _ms(min(value, tally.max_us)) for value in histogram.values_at(PERCENTILES, index, counts)
-    )
+    p50, p90, p95, p99, p999 = (_ms(min(value, tally.max_us)) for value in values_us)
     mean = round(tally.sum_us / tally.timed / 1_000, 6)
     return Latency(_ms(tally.min_us), mean, p50, p90, p95, p99, p999, _ms(tally.max_us))
 

@@ -127,6 +127,24 @@ def test_percentiles_are_those_of_the_sorted_values_within_a_thousandth(some: li
         assert exact <= value <= exact * 1.001
 
 
+@given(st.lists(st.lists(values, min_size=1, max_size=50), min_size=1, max_size=6))
+def test_percentiles_of_many_histograms_at_once_are_those_of_each(many: list[list[int]]) -> None:
+    cells = [cells_of(some) for some in many]
+    bounds = np.cumsum([0, *(len(index) for index, _ in cells)])
+    index, counts = (np.concatenate(column) for column in zip(*cells, strict=True))
+    expected = [histogram.values_at(PERCENTILES, *one) for one in cells]
+    assert expected == histogram.values_of_each(PERCENTILES, index, counts, bounds)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30).map(sorted))
+def test_runs_of_equal_values_have_starts_and_lengths(ordered: list[int]) -> None:
+    starts = histogram.starts_of(np.array(ordered))
+    lengths = histogram.lengths_of(starts, len(ordered))
+    assert [(one, ordered.count(one)) for one in dict.fromkeys(ordered)] == [
+        (ordered[start], length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+    ]
+
+
 def test_the_99th_percentile_of_60_values_is_the_largest() -> None:
     """ceil(0.99 * 60) is 60. The library rounds to 59 and answers with the second largest."""
     some = [10] * 59 + [5_000_000]
