@@ -6,13 +6,17 @@ from typing import Final
 import msgspec
 
 from lso_core.compute.state import State
+from lso_core.machine import memory_bytes
 from lso_core.model.systems import System
 from lso_core.model.windows import partition_of
 from lso_core.store.folding import Position
 
-CACHE_BYTES: Final = 256 << 20
-_SYSTEM_BYTES: Final = 8 << 10
-"""What a state costs beside its cells, about."""
+MOST_BYTES: Final = 1 << 30
+MEMORY_SHARE: Final = 8
+"""No more than this part of the memory that there is."""
+_SYSTEM_BYTES: Final = 4 << 10
+_SLOT_BYTES: Final = 1_500
+"""What a slot costs beside its cells: a hundred small objects, with a handful of stages."""
 _CELL_BYTES: Final = 16
 
 
@@ -29,14 +33,20 @@ class Known(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        cells = len(self.state.keys) + sum(len(slot.keys) for slot in self.state.slots.values())
-        return _SYSTEM_BYTES + _CELL_BYTES * cells
+        slots = self.state.slots.values()
+        cells = len(self.state.keys) + sum(len(slot.keys) for slot in slots)
+        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + _CELL_BYTES * cells
+
+
+def affordable() -> int:
+    """How many bytes a cache may take on this machine, or in this container."""
+    return min(MOST_BYTES, memory_bytes() // MEMORY_SHARE)
 
 
 class Cache:
     """Known systems by id; past `most_bytes` those that were not used for longest go."""
 
-    def __init__(self, most_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._sizes: dict[int, int] = {}

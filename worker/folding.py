@@ -24,7 +24,7 @@ from lso_core.store import leases
 from lso_core.store.folding import Folding, Lease, Outcome, Peek, Trimmed, new_token
 from lso_core.store.leases import Sharing, Worker
 from lso_core.store.server import Server
-from worker.cache import Cache, Known
+from worker.cache import Cache, Known, affordable
 from worker.stepping import MostlyUnreadableError, Step, know, step
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class Folder:
         self.store = Folding(server, settings)
         self._settings = settings
         self._leases: dict[int, Lease] = {}
-        self._cache = Cache()
+        self._cache = Cache(affordable())
         self._ahead_ms = 0.0
         self._fold_rate = 0.0
         self._arrivals = _Rate()

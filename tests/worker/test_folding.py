@@ -91,7 +91,7 @@ async def test_folding_goes_on_from_the_cache_and_from_the_store_alike(room: Roo
     assert [(await room.health(one))["errors"] for one in ids] == [2] * 5
 
 
-@pytest.mark.parametrize("most_bytes", [0, 1, 30_000])
+@pytest.mark.parametrize("most_bytes", [0, 1, 15_000])
 async def test_a_cache_that_keeps_next_to_nothing_changes_nothing(room: Room, crew: Crew, most_bytes: int) -> None:
     folder, ids = await crew.alone(), await systems(room, 12)
     folder._cache = Cache(most_bytes)
