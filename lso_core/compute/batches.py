@@ -15,11 +15,20 @@ import xxhash
 
 from lso_core.compute import columns, scrutiny
 from lso_core.compute.columns import BodyKind
-from lso_core.compute.outline import Outline, outline
+from lso_core.compute.outline import Outline, holds_more, may_hold_more, outline
 from lso_core.compute.scrutiny import EVENT_DEPTH, Problem
 from lso_core.model.batches import Batch, Reject
 from lso_core.model.errors import Finding, InputError
-from lso_core.model.events import LIFECYCLE, NAME_BYTES, PAYLOAD_BYTES, Event, LatencyMs, Name
+from lso_core.model.events import (
+    CONTAINERS,
+    CONTAINERS_AN_EVENT,
+    LIFECYCLE,
+    NAME_BYTES,
+    PAYLOAD_BYTES,
+    Event,
+    LatencyMs,
+    Name,
+)
 
 REJECTS: Final = 1_000
 """Most bad events of a batch that `on_invalid=skip` sets aside; past it the batch is refused."""
@@ -100,9 +109,16 @@ class Post(msgspec.Struct, frozen=True):
     latest_ms: int | None = None
     """Where given, an event with a later `ts` is bad."""
 
+    @property
+    def most_containers(self) -> int:
+        """Most objects and arrays."""
+        return max(CONTAINERS, CONTAINERS_AN_EVENT * self.most_events)
+
 
 def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good."""
+    if may_hold_more(post.body, post.most_containers):
+        return None
     try:
         events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
         if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
@@ -125,6 +141,8 @@ def careful(post: Post, *, skip: bool = False) -> Batch:
     texts = _lines(post) if post.ndjson else _events(post)
     if not texts:
         raise refused("the batch has no events", "events")
+    if holds_more(post.body, post.most_containers):
+        raise crowded(post)
     judged = (_judge(index, text, post) for index, text in enumerate(texts))
     kept = sift(judged, len(texts), lambda index: texts[index].json, skip=skip)
     body = _assemble([texts[index].json for index in kept.good])
@@ -315,6 +333,11 @@ def _top(text: bytes) -> list[str]:
 def refused(message: str, field: str) -> InputError:
     """The refusal of a request as a whole."""
     return InputError(message, (Finding(None, field, message),))
+
+
+def crowded(post: Post) -> InputError:
+    """The refusal of a batch that would take long to read, and much memory, for what little it says."""
+    return refused(f"the batch has more than {post.most_containers} objects and arrays, which is the cap", "events")
 
 
 def _bad_events(rejects: list[Reject], findings: list[Finding], count: int, *, skip: bool) -> InputError:

@@ -12,6 +12,10 @@ PAYLOAD_BYTES: Final = 16 * 1024
 """Largest payload of one event, as JSON text."""
 PAYLOAD_DEPTH: Final = 32
 """Deepest nesting of a payload; the payload object itself is level 1."""
+CONTAINERS: Final = 250_000
+"""Most objects and arrays in all payloads of a batch and around them, each of which costs as much as 50 bytes of text…"""
+CONTAINERS_AN_EVENT: Final = 25
+"""…or so many for each event that a batch may have, if that is more."""
 KEY_BYTES: Final = 128
 """Longest Idempotency-Key."""
 SKEW_MS: Final = 60_000

@@ -386,3 +386,14 @@ def test_integers_and_floats_of_every_width_are_latencies() -> None:
         batch = arrow.quick(post(stream(table(latency_ms=pa.array([1, 2, 3]).cast(pa.float32()).cast(kind)))))
         assert batch is not None
         assert [3.0, 2.0, 1.0] == [one["latency_ms"] for one in shown(batch)]
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_objects_and_arrays_of_a_batch_are_capped(dictionary: bool) -> None:
+    """Also where they are one text in the stream, that many events share."""
+    payload = '{"p":[' + ",".join(["[]"] * 5_000) + "]}"
+    texts = pa.array([payload] * 60)
+    body = stream(
+        table(60, payload=texts.dictionary_encode() if dictionary else texts, latency_ms=pa.array([-1.0] * 60))
+    )
+    assert "more than 250000 objects and arrays" in str(refusal(body))

@@ -13,7 +13,7 @@ from lso_core.compute import batches, columns
 from lso_core.compute.batches import Post
 from lso_core.model.batches import Batch
 from lso_core.model.errors import Finding, InputError
-from lso_core.model.events import LATENCY_MS_MAX, LIFECYCLE, PAYLOAD_BYTES, PAYLOAD_DEPTH
+from lso_core.model.events import CONTAINERS, LATENCY_MS_MAX, LIFECYCLE, PAYLOAD_BYTES, PAYLOAD_DEPTH
 
 SYSTEM = 7
 EVENT = {"event_type": "success", "status": "ok", "latency_ms": 12}
@@ -236,6 +236,44 @@ def test_nesting_is_capped(depth: int, good: bool, opening: bytes, closing: byte
         assert batches.careful(post(body)).count == 2
     else:
         assert Finding(1, "payload", f"payload nests deeper than {PAYLOAD_DEPTH} levels") == finding(body)
+
+
+def crowd(inner: bytes, count: int) -> list[bytes]:
+    """Events whose payloads hold `inner` so many times, none over its cap."""
+    most = (PAYLOAD_BYTES - 20) // (len(inner) + 1)
+    sizes = [most] * (count // most) + [count % most]
+    return [raw_event(b'"payload":{"p":[' + b",".join([inner] * size) + b"]}") for size in sizes]
+
+
+@pytest.mark.parametrize("ndjson", [False, True])
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("inner", "each"), [(b"[]", 1), (b"{}", 1), (b"[" * 28 + b"]" * 28, 28)])
+def test_objects_and_arrays_of_a_batch_are_capped(inner: bytes, each: int, ndjson: bool, skip: bool) -> None:
+    """Megabytes of brackets take seconds and gigabytes to decode; they are refused by a look at the bytes."""
+    events = crowd(inner, CONTAINERS // each + 1)
+    body = b"\n".join(events) if ndjson else envelope(*events)
+    assert batches.quick(post(body, ndjson=ndjson)) is None
+    with pytest.raises(InputError, match="more than 250000 objects and arrays, which is the cap"):
+        batches.careful(post(body, ndjson=ndjson), skip=skip)
+
+
+def test_brackets_within_strings_are_none() -> None:
+    events = crowd(b'"[{[{[{[{"', CONTAINERS // 4)
+    assert batches.careful(post(envelope(*events))).count == len(events)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_objects_and_arrays_up_to_the_cap_are_taken(more: int) -> None:
+    body = envelope(*crowd(b"[]", CONTAINERS - 10_000))
+    left = CONTAINERS - body.count(b"[") - body.count(b"{")
+    last = [raw_event(b'"payload":{"p":[' + b",".join([b"[]"] * 1_000) + b"]}")] * (left // 1_003)
+    last += [raw_event(b'"run_id":"r"')] * (left % 1_003 + more)
+    body = body[:-2] + b"," + b",".join(last) + b"]}"
+    assert body.count(b"[") + body.count(b"{") == CONTAINERS + more
+    if more:
+        assert "which is the cap" in finding(body).message
+    else:
+        assert batches.careful(post(body)).count == len(batches._events(post(body)))
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

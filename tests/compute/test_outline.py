@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lso_core.compute.outline import nesting, outline
+from lso_core.compute.outline import holds_more, nesting, openings, outline
 
 texts = st.binary(max_size=40) | st.lists(
     st.sampled_from([b'"', b"\\", b"{", b"}", b"[", b"]", b",", b"a", b":"]), max_size=40
@@ -68,3 +68,19 @@ def test_every_byte_of_a_value_is_told_by_its_member(members: dict[str, Any]) ->
 def test_pieces_end_at_commas_of_one_level_only() -> None:
     text = b'[1,[2,3],"4,5",{"a":6,"b":7}]'
     assert [2, 8, 14] == outline(text).commas(0, len(text), 1).tolist()
+
+
+def count_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(count_of, value.values()))
+    return 1 + sum(map(count_of, value)) if isinstance(value, list) else 0
+
+
+@settings(deadline=None)
+@given(documents)
+def test_objects_and_arrays_are_counted(document: Any) -> None:
+    text = json.dumps(document).encode()
+    count = count_of(document)
+    assert outline(text).containers == count <= openings(text)
+    assert not count or holds_more(text, count - 1)
+    assert not holds_more(text, count)

@@ -24,6 +24,14 @@ def filled_to(size: int) -> bytes:
     return BATCH + b" " * (size - len(BATCH))
 
 
+def test_a_body_full_of_brackets_is_refused_with_the_cap(system: ObservedSystem) -> None:
+    """Payloads of lawful size, each of thousands of empty arrays: seconds and gigabytes to decode."""
+    one = json.dumps(event(payload={"p": [[]] * 5_000}), separators=(",", ":"))
+    body = '{"events":[' + ",".join([one] * 990) + "]}"
+    assert 14 * MIB < len(body) < CAP
+    assert "250000 objects and arrays" in problem(system.post_body(body), 422)["detail"]
+
+
 @pytest.mark.parametrize(
     "content_type",
     [

@@ -15,8 +15,9 @@ from lso_core.compute import columns, scrutiny
 from lso_core.compute.arrow.cutting import DoubtError, Floats, cut
 from lso_core.compute.arrow.rows import Members, Rows, members, pack
 from lso_core.compute.arrow.sheet import read
-from lso_core.compute.batches import Post, batch_of, finding_of, is_complete, sift
+from lso_core.compute.batches import Post, batch_of, crowded, finding_of, is_complete, sift
 from lso_core.compute.columns import BodyKind, Columns
+from lso_core.compute.outline import openings, outline
 from lso_core.model.batches import Batch
 from lso_core.model.errors import Finding, InputError
 from lso_core.model.events import Event
@@ -26,6 +27,8 @@ __all__ = ["Rows", "careful", "quick"]
 
 def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good."""
+    if openings(post.body) > post.most_containers:
+        return None
     try:
         batches = read(post.body, post.most_events)
         found, latency_ms = cut(batches, post.system_id)
@@ -40,11 +43,21 @@ def careful(post: Post, *, skip: bool = False) -> Batch:
     """The batch, event by event. Raises InputError as `compute.batches.careful` does."""
     batches = read(post.body, post.most_events)
     rows = list(members(batches))
+    if _are_crowded(rows, post.most_containers):
+        raise crowded(post)
     kept = sift(_judge(rows, post), len(rows), lambda index: _json(rows[index]), skip=skip)
     found = columns.cut(kept.events)
     latency_ms = np.array([event.latency_ms for event in kept.events], np.float64)  # None becomes NaN
     body = _pack(batches, found, latency_ms, kept.good)
     return batch_of(post, found, body, kept.rejects)
+
+
+def _are_crowded(rows: list[Members], most: int) -> bool:
+    """Whether the payloads of all events, of which many may be one text in the body, have too many objects and arrays."""
+    payloads = [memoryview(row["payload"]) for row in rows if "payload" in row]
+    if sum(map(openings, payloads)) <= most:
+        return False
+    return sum(outline(bytes(payload)).containers for payload in payloads) > most
 
 
 def _judge(rows: list[Members], post: Post) -> Iterator[Event | list[Finding]]:
