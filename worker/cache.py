@@ -34,7 +34,7 @@ class Known(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """About how many bytes it takes."""
         slots = self.state.slots.values()
-        cells = len(self.state.keys) + sum(len(slot.keys) for slot in slots)
+        cells = len(self.state.keys) + sum(len(slot.keys) + len(slot.error_keys) for slot in slots)
         return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + _CELL_BYTES * cells
 
 

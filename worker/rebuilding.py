@@ -168,6 +168,7 @@ class Rebuilder:
             meta=encode_meta(state.meta),
             slots={slot_field(start): encode_slot(slot) for start, slot in changed.items()},
             dropped=[*gone, *found.foreign],
+            rows=[],
             due_ms=state.meta.as_of_ms + ROLL_MS if slots else None,
             summary=summary,
             dead=[],
@@ -177,7 +178,9 @@ class Rebuilder:
     async def _recompute(self, lease: Lease, system: System, stored: Stored, found: Salvaged) -> Recomputed:
         """Fold what is left of the stream up to the cursor, from nothing."""
         meta = fresh(system) if found.meta is None else found.meta
-        meta = msgspec.structs.replace(meta, as_of_ms=max(meta.as_of_ms, _folded_up_to(system, stored.position)))
+        written_ms = stored.position.written_ms
+        as_of_ms = max(meta.as_of_ms, _folded_up_to(system, stored.position), written_ms)
+        meta = msgspec.structs.replace(meta, as_of_ms=as_of_ms)
         state = from_slots(meta, {start: _empty(slot) for start, slot in found.slots.items()})
         count, cursor = 0, stored.position.cursor
         async for entries in self._entries(lease, system.system_id, cursor, stored.entry_bytes):
@@ -189,7 +192,10 @@ class Rebuilder:
             state = fold(state, decoded.arrivals, system.window, as_of_ms).state
         slots = {start: full for start, slot in state.slots.items() if (full := _without_empty(slot)) is not None}
         whole = count >= stored.position.entries
-        return Recomputed(state.meta, slots, 0 if whole else await self._complete_from(system.system_id, state.meta))
+        meta = msgspec.structs.replace(
+            state.meta, written_ms=written_ms
+        )  # rows stay as they are: none is written again
+        return Recomputed(meta, slots, 0 if whole else await self._complete_from(system.system_id, meta))
 
     async def _complete_from(self, system_id: int, meta: Meta) -> int:
         """The first millisecond that nothing of what was trimmed can lie in.
@@ -320,6 +326,8 @@ def _same(one: Slot | None, other: Slot | None) -> bool:
     return (
         np.array_equal(one.keys, other.keys)
         and np.array_equal(one.counts, other.counts)
+        and np.array_equal(one.error_keys, other.error_keys)
+        and np.array_equal(one.error_counts, other.error_counts)
         and (one.stages, one.event_types, one.late, one.clock_skewed)
         == (other.stages, other.event_types, other.late, other.clock_skewed)
     )

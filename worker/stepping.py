@@ -5,9 +5,10 @@ from typing import Final
 
 import msgspec
 
-from lso_core.compute import columns
+from lso_core.compute import columns, rollups
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import (
     Meta,
     State,
@@ -24,11 +25,16 @@ from lso_core.model import times
 from lso_core.model.systems import System
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
+from lso_core.store.history import Row
 from worker.cache import Known
 
 ROLL_MS: Final = SLOT_MS - 500
 """How long a window waits to be rolled: with its turn in the queue, its snapshot stays younger than a slot."""
 
+
+MOST_ROWS: Final = 10_000
+"""A commit writes no more rows of history than this, but for those of a single entry. Only events that are spread over
+many minutes of the past, as of a backfill, make more."""
 
 LOOKED_AT: Final = 100
 """So many entries back it is counted how many could not be read."""
@@ -97,19 +103,29 @@ def decode(entries: list[Entry]) -> Decoded:
 
 
 def step(known: Known, read: Read, token: bytes) -> Step:
-    """Fold what was read and judge the window.
+    """Fold what was read, or as much of it as makes no more than MOST_ROWS rows, and judge the window.
 
     Raises NewerFormatError where nothing of it can be read yet, and MostlyUnreadableError where nearly nothing can.
     """
+    found = _step(known, read, token)
+    while len(found.commit.rows) > MOST_ROWS and len(read.entries) > 1:
+        read = Read(read.entries[: len(read.entries) // 2], None)
+        found = _step(known, read, token)
+    return found
+
+
+def _step(known: Known, read: Read, token: bytes) -> Step:
     decoded = decode(read.entries)
     if decoded.newer is not None and not decoded.taken:
         raise decoded.newer
-    after = _advance(known.position, decoded.taken, token)
+    position = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
-    meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, after))
+    meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, position))
     before = msgspec.structs.replace(known.state, meta=meta)
     folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
     state, summary = summarize(folded.state, known.system)
+    rows = _numbered(folded.rows, position.rows)
+    after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
     due_ms = state.meta.as_of_ms + ROLL_MS if state.slots else None
     commit = Commit(
         system=known.system,
@@ -119,12 +135,18 @@ def step(known: Known, read: Read, token: bytes) -> Step:
         meta=encode_meta(state.meta),
         slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
         dropped=[slot_field(start) for start in folded.dropped],
+        rows=rows,
         due_ms=due_ms,
         summary=summary,
         dead=decoded.dead,
     )
     events = after.events - known.position.events
     return Step(commit, _known(known, state, after, decoded.taken), events, more=end_ms is None)
+
+
+def _numbered(rows: list[Rollup], known: int) -> list[Row]:
+    """The rows as they are stored, numbered from `known` + 1."""
+    return [Row(number, row.start_ms, rollups.encode(row)) for number, row in enumerate(rows, known + 1)]
 
 
 def _unreadable(known: Known, decoded: Decoded, after: Position) -> tuple[int, ...]:
@@ -148,7 +170,8 @@ def _advance(before: Position, taken: list[Entry], token: bytes) -> Position:
     if not taken:
         return msgspec.structs.replace(before, token=token)
     arrivals = [entry.at_ms for entry in taken if entry.at_ms is not None]
-    return Position(
+    return msgspec.structs.replace(
+        before,
         cursor=taken[-1].entry_id,
         token=token,
         events=before.events + sum(entry.events for entry in taken),

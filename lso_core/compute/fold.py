@@ -2,6 +2,13 @@
 
 A pure function of entries, state, window and `as_of`; the worker, a rebuild and the property tests all call it.
 Splitting a batch anywhere and folding the parts gives the same state as folding the whole.
+
+A fold also writes history. Up to `Meta.written_ms`, a start of a minute, everything counted stands in rows; from there
+on it stands in the slots alone. The minute of `as_of` is wholly in the window, which is never shorter than a minute.
+So a fold that carries `as_of` into another minute finds all slots of the minutes that are over in the state as it was
+before it rolled, and makes their rows of them and of what arrives for these minutes now. What arrives for a minute
+afterwards (behind its time, late, or out of a backlog) makes a row more of it. Each event is in one row, or in none
+and the slots.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,15 +18,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import histogram
+from lso_core.compute import histogram, rollups
 from lso_core.compute.columns import Columns
 from lso_core.compute.histogram import INDEX_BITS, Int64
+from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import NO_CELLS, Meta, Slot, State, Tally
 from lso_core.model.events import EVENT_TYPES, LIFECYCLE, OTHER, STAGES
+from lso_core.model.rollups import Width
 from lso_core.model.windows import SLOT_MS, Window
 
 _STAGE_BITS: Final = 8
 """Stage numbers are at most STAGES + 1, for OTHER."""
+_CELL_BITS: Final = _STAGE_BITS + INDEX_BITS
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -30,12 +40,14 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """The state after a fold, and the slots that differ from the one before."""
+    """The state after a fold, the slots that differ from the one before, and what goes into history."""
 
     state: State
     touched: frozenset[int]
     dropped: frozenset[int]
     """Slots that left the window."""
+    rows: list[Rollup]
+    """At most one a minute, by time."""
 
 
 def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int) -> Folded:
@@ -44,27 +56,47 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     start_ms = window.start_of(as_of_ms)
     rolled = state.roll(start_ms)
     dropped = frozenset(state.slots.keys() - rolled.slots.keys())
-    meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms)
-    if not arrivals:
-        return Folded(msgspec.structs.replace(rolled, meta=meta), frozenset(), dropped)
-    events, meta = _gather(arrivals, meta, rolled.slots.values(), window)
-    arrived = _to_slots(events, start_ms)
-    return Folded(rolled.add(arrived, meta), frozenset(arrived), dropped)
+    written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
+    meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
+    rows, arrived = _finished(state, written_ms), dict[int, Slot]()
+    if arrivals:
+        events, meta = _gather(arrivals, meta, rolled.slots.values(), window)
+        arrived, after = _to_slots(events, start_ms), _behind(events, written_ms, meta)
+        rows = rollups.merge([*rows, *after], Width.MINUTE) if rows and after else rows or after
+    return Folded(rolled.add(arrived, meta), frozenset(arrived), dropped, rows)
+
+
+def unwritten(meta: Meta, slots: dict[int, Slot]) -> list[Rollup]:
+    """What is counted and in no row yet, as the rows that it would make; only slots from `written_ms` on matter."""
+    minutes: dict[int, list[Slot]] = {}
+    for start, slot in slots.items():
+        if start >= meta.written_ms:
+            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
+    rows = (rollups.from_slots(start, minutes[start], meta) for start in sorted(minutes))
+    return [row for row in rows if row.event_types]
+
+
+def _finished(state: State, before_ms: int) -> list[Rollup]:
+    """The rows of the minutes that are over: of what the state holds before `before_ms` and no row has yet."""
+    if state.meta.written_ms == before_ms:
+        return []
+    return unwritten(state.meta, {start: slot for start, slot in state.slots.items() if start < before_ms})
 
 
 class _Events(msgspec.Struct, frozen=True):
     """The events of all arrivals by column, with names turned into the state's numbers."""
 
+    at_ms: Int64
     time_ms: Int64
-    """min(ts, at); for a late event `at`, since it is only counted as late, then."""
+    """min(ts, at)"""
     latency_us: Int64
     has_latency: npt.NDArray[np.bool_]
     error: npt.NDArray[np.bool_]
     stage: Int64
     event_type: Int64
-    counted: npt.NDArray[np.bool_]
-    """In the window of its arrival, and no lifecycle event."""
+    lifecycle: npt.NDArray[np.bool_]
     late: npt.NDArray[np.bool_]
+    """Before the window of its arrival."""
     skewed: npt.NDArray[np.bool_]
 
 
@@ -99,13 +131,14 @@ def _gather(arrivals: Sequence[Arrival], meta: Meta, slots: Iterable[Slot], wind
         last_ok_ms=_latest(meta.last_ok_ms, time[~life & ~error]),
     )
     events = _Events(
-        time_ms=np.where(late, at, time),
+        at_ms=at,
+        time_ms=time,
         latency_us=_join([b.latency_us for b in blocks]),
         has_latency=np.concatenate([b.has_latency for b in blocks]),
         error=error,
         stage=_join([table[b.stage] for table, b in zip(stage, blocks, strict=True)]),
         event_type=_join([table[b.event_type] for table, b in zip(event_type, blocks, strict=True)]),
-        counted=~late & ~life,
+        lifecycle=life,
         late=late,
         skewed=has_ts & (ts > at),
     )
@@ -167,39 +200,62 @@ def _number(
 
 
 def _to_slots(events: _Events, start_ms: int) -> dict[int, Slot]:
-    """The events cut into slots; those whose slot has left the window since they arrived are passed over."""
-    slot = events.time_ms // SLOT_MS
+    """The events cut into slots; those whose slot has left the window since they arrived are passed over.
+
+    A late event is only counted as late, in the slot of its arrival.
+    """
+    slot = np.where(events.late, events.at_ms, events.time_ms) // SLOT_MS
     first = start_ms // SLOT_MS
     inside = slot >= first
     slots: dict[int, Slot] = {}
-    _add(slots, _counted_slots(events, slot, events.counted & inside))
     shown = inside & ~events.late
-    for start, value, count in _tally(slot[shown], events.event_type[shown]):
-        _add(slots, {start: Slot(event_types={value: count})})
-    for start, _, count in _tally(slot[inside & events.late]):
-        _add(slots, {start: Slot(late=count)})
-    for start, _, count in _tally(slot[inside & events.skewed]):
-        _add(slots, {start: Slot(clock_skewed=count)})
-    return slots
+    _add_shown(slots, events, slot, shown)
+    for number, _, count in _tally(slot[inside & events.late]):
+        _add(slots, {number: Slot(late=count)})
+    for number, _, count in _tally(slot[inside & events.skewed]):
+        _add(slots, {number: Slot(clock_skewed=count)})
+    return {number * SLOT_MS: slot for number, slot in slots.items()}
+
+
+def _behind(events: _Events, before_ms: int, meta: Meta) -> list[Rollup]:
+    """The rows of the events before `before_ms`, late or not, each in the minute in which it happened."""
+    chosen = events.time_ms < before_ms
+    if not chosen.any():
+        return []
+    minute = events.time_ms // Width.MINUTE
+    slots: dict[int, Slot] = {}
+    _add_shown(slots, events, minute, chosen)
+    late: dict[int, dict[int, int]] = {number: {} for number in slots}
+    revising = chosen & events.late & ~events.lifecycle
+    for number, stage, count in _tally(minute[revising], events.stage[revising]):
+        late[number][stage] = count
+    return [rollups.from_slots(number * Width.MINUTE, [slots[number]], meta, late[number]) for number in sorted(slots)]
+
+
+def _add_shown(slots: dict[int, Slot], events: _Events, number: Int64, shown: npt.NDArray[np.bool_]) -> None:
+    """Add the events that are shown to the slots with their `number`, and count those that are no lifecycle events."""
+    _add(slots, _counted_slots(events, number, shown & ~events.lifecycle))
+    for slot, event_type, count in _tally(number[shown], events.event_type[shown]):
+        _add(slots, {slot: Slot(event_types={event_type: count})})
 
 
 def _add(slots: dict[int, Slot], more: dict[int, Slot]) -> None:
-    for start, slot in more.items():
-        slots[start] = slots[start].plus(slot) if start in slots else slot
+    for number, slot in more.items():
+        slots[number] = slots[number].plus(slot) if number in slots else slot
 
 
 def _tally(slot: Int64, value: Int64 | None = None) -> list[tuple[int, int, int]]:
-    """(slot start in ms, value, count) of every distinct pair."""
+    """(number of the slot, value, count) of every distinct pair."""
     if not len(slot):
         return []
     packed = slot if value is None else slot << _STAGE_BITS | value
     pairs, counts = np.unique(packed, return_counts=True)
-    starts, values = (pairs, np.zeros_like(pairs)) if value is None else (pairs >> _STAGE_BITS, pairs & 0xFF)
-    return list(zip((starts * SLOT_MS).tolist(), values.tolist(), counts.tolist(), strict=True))
+    slots, values = (pairs, np.zeros_like(pairs)) if value is None else (pairs >> _STAGE_BITS, pairs & 0xFF)
+    return list(zip(slots.tolist(), values.tolist(), counts.tolist(), strict=True))
 
 
 def _counted_slots(events: _Events, slot: Int64, counted: npt.NDArray[np.bool_]) -> dict[int, Slot]:
-    """Histogram cells and tallies of the counted events, by slot.
+    """Histogram cells and tallies of the counted events, by the number of their slot.
 
     One sort over (slot, stage, histogram index), packed in one integer, puts equal cells side by side, the cells of a
     stage, and the stages of a slot; everything after it is a reduction over runs.
@@ -211,19 +267,15 @@ def _counted_slots(events: _Events, slot: Int64, counted: npt.NDArray[np.bool_])
     packed = group << INDEX_BITS | histogram.index_of(latency)
     order = np.argsort(packed, kind="stable")
     packed, group, latency, timed = packed[order], group[order], latency[order], timed[order]
-    groups = histogram.starts_of(group)
-    tallies = _tallies(events.error[counted][order], latency, timed, groups)
-    cells, counts = _cells(packed[timed])
+    error, groups = events.error[counted][order], histogram.starts_of(group)
+    tallies = _tallies(error, latency, timed, groups)
+    cells, errors = _cells(packed[timed]), _cells(packed[timed & error])
     slots: dict[int, Slot] = {}
     numbers = (group[groups] >> _STAGE_BITS).tolist()
     for number in dict.fromkeys(numbers):
-        low, high = np.searchsorted(
-            cells, [number << (_STAGE_BITS + INDEX_BITS), (number + 1) << (_STAGE_BITS + INDEX_BITS)]
-        )
-        keys = cells[low:high] & ((1 << (_STAGE_BITS + INDEX_BITS)) - 1)
-        slots[number * SLOT_MS] = Slot(keys, counts[low:high], {})
+        slots[number] = Slot(*_cells_of(number, *cells), *_cells_of(number, *errors), {})
     for number, stage, tally in zip(numbers, (group[groups] & 0xFF).tolist(), tallies, strict=True):
-        slots[number * SLOT_MS].stages[stage] = tally
+        slots[number].stages[stage] = tally
     return slots
 
 
@@ -233,6 +285,12 @@ def _cells(packed: Int64) -> tuple[Int64, Int64]:
         return NO_CELLS, NO_CELLS
     starts = histogram.starts_of(packed)
     return packed[starts], histogram.lengths_of(starts, len(packed)).astype(np.int64)
+
+
+def _cells_of(number: int, cells: Int64, counts: Int64) -> tuple[Int64, Int64]:
+    """The cells of one slot."""
+    low, high = np.searchsorted(cells, [number << _CELL_BITS, (number + 1) << _CELL_BITS])
+    return cells[low:high] & ((1 << _CELL_BITS) - 1), counts[low:high]
 
 
 def _tallies(

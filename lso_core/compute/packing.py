@@ -23,6 +23,11 @@ def narrow(values: Ints) -> npt.NDArray[Any]:
 
 def widen(data: bytes, width: int, count: int, at: int) -> Ints:
     """`count` numbers of `width` bytes each, from byte `at` on. Raises UnknownWidthError or ValueError."""
+    return view(data, width, count, at).astype(np.int64)
+
+
+def view(data: bytes, width: int, count: int, at: int) -> npt.NDArray[Any]:
+    """As `widen`, as they are stored: unsigned, and not to be written to."""
     if width not in _DTYPES:
         raise UnknownWidthError(f"a width of {width} bytes")
-    return np.frombuffer(data, _DTYPES[width], count, at).astype(np.int64)
+    return np.frombuffer(data, _DTYPES[width], count, at)

@@ -3,58 +3,105 @@
 Rows are additive: all rows of one stretch together say what it held, in whatever pieces it was written, and rows of
 minutes merge to rows of hours and days without loss. A row has its own names and stands for itself. Stored form,
 little-endian: a version byte and a CRC-32 of the rest, `_HEAD`, the columns of the cells, and a msgpack list of
-[stage to Tally, event type to count, revised].
+[stage to Tally, event type to count, stage to late events].
 """
 
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from lso_core.compute import histogram
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
-from lso_core.compute.histogram import INDEX_MASK, Int64
-from lso_core.compute.packing import narrow, widen
-from lso_core.compute.state import NO_CELLS, NO_EVENTS, Tally
+from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
+from lso_core.compute.packing import narrow, view
+from lso_core.compute.state import NO_CELLS, NO_EVENTS, Meta, Slot, Tally
 from lso_core.model.events import OTHER
-from lso_core.model.rollups import MOST_NAMES, Width
+from lso_core.model.rollups import MOST_NAMES, NO_STAGE, Width
+
+Column = npt.NDArray[Any]
+"""Whole numbers from 0 on, as wide as they were stored: to be widened before they are added up."""
 
 ROLLUP_FORMAT: Final = 1
 """Version of the stored row. Rows outlive releases in the archive: every format that ever was stays readable."""
 
 STAGE_BITS: Final = 10
 """Positions in `Rollup.stages` are below 2^10."""
+STAGE_MASK: Final = (1 << STAGE_BITS) - 1
+
+NONE_LATE: Final[Mapping[int, int]] = {}
 
 _MOST: Final = (1 << 64) - 1
 """Largest number that msgpack has."""
 _SEAL: Final = struct.Struct("<BI")
 """format, CRC-32 of all that follows."""
-_HEAD: Final = struct.Struct("<qIIBBB")
-"""start, width, cells, bytes of a step of the index, of a stage (0: all cells are of the first), of a count."""
+_HEAD: Final = struct.Struct("<qIIBBBB")
+"""start, width, cells, bytes of a step of the index, of a stage, of a count, of errors; 0 for a column of zeros."""
 
 
 class Rollup(msgspec.Struct, frozen=True):
     """What one stretch of event time held, or a part of it. Lifecycle events are in `event_types` alone.
 
-    `index`, `stage` and `count` are the histogram's cells, by column: how many latencies of which stage (a position in
-    `stages`) fall on which index of `compute.histogram`. They are in the order of the index, so that ranks over all
-    stages need no sorting.
+    `index`, `stage`, `count` and `errors` are the histogram's cells, by column: how many latencies of which stage (a
+    position in `stages`) fall on which index of `compute.histogram`, and how many of them are those of errors. They are
+    in the order of the index, so that ranks over all stages need no sorting.
     """
 
     start_ms: int
     width: Width
     stages: dict[str, Tally] = {}
     """By name; NO_STAGE for events without one."""
-    index: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    stage: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    count: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    index: Column = msgspec.field(default_factory=lambda: NO_CELLS)
+    stage: Column = msgspec.field(default_factory=lambda: NO_CELLS)
+    count: Column = msgspec.field(default_factory=lambda: NO_CELLS)
+    errors: Column = msgspec.field(default_factory=lambda: NO_CELLS)
     event_types: dict[str, int] = {}
-    revised: int = 0
-    """How many of the counted events were late: by them the answer for this stretch has changed afterwards."""
+    revised: dict[str, int] = {}
+    """By stage, how many of the counted events were late: the answer for this stretch changed by them afterwards."""
+
+
+def from_slots(start_ms: int, slots: Sequence[Slot], meta: Meta, late: Mapping[int, int] = NONE_LATE) -> Rollup:
+    """The row of a minute from `slots` of it, whose numbers are those of `meta`; so many of each stage were `late`."""
+    tallies: dict[int, Tally] = {}
+    event_types: dict[str, int] = {}
+    for slot in slots:
+        for stage, tally in slot.stages.items():
+            tallies[stage] = tallies[stage].plus(tally) if stage in tallies else tally
+        for event_type, count in slot.event_types.items():
+            name = meta.event_types[event_type]
+            event_types[name] = event_types.get(name, 0) + count
+    names = {number: meta.stages[number - 1] if number else NO_STAGE for number in tallies}
+    numbers = sorted(tallies, key=names.__getitem__)
+    positions = np.zeros(max(numbers, default=0) + 1, np.int64)
+    positions[numbers] = np.arange(len(numbers))
+    keys = np.concatenate([part for slot in slots for part in (slot.keys, slot.error_keys)])
+    counts = np.concatenate([part for slot in slots for part in (slot.counts, np.zeros_like(slot.error_keys))])
+    errors = np.concatenate([part for slot in slots for part in (np.zeros_like(slot.keys), slot.error_counts)])
+    cells = _cells((keys & INDEX_MASK) << STAGE_BITS | positions[keys >> INDEX_BITS], counts, errors)
+    stages = {names[number]: tallies[number] for number in numbers}
+    revised = {names[number]: many for number, many in late.items()}
+    return Rollup(start_ms, Width.MINUTE, stages, *cells, event_types, revised)
+
+
+def _cells(packed: Int64, count: Int64, errors: Int64) -> tuple[Int64, Int64, Int64, Int64]:
+    """Index, stage, count and errors of cells that came packed and in any order, equal ones added up."""
+    if not len(packed):
+        return NO_CELLS, NO_CELLS, NO_CELLS, NO_CELLS
+    order = np.argsort(packed, kind="stable")
+    packed = packed[order]
+    first = histogram.starts_of(packed)
+    packed = packed[first]
+    return (
+        packed >> STAGE_BITS,
+        packed & STAGE_MASK,
+        np.add.reduceat(count[order], first),
+        np.add.reduceat(errors[order], first),
+    )
 
 
 def merge(rows: Iterable[Rollup], width: Width) -> list[Rollup]:
@@ -72,6 +119,7 @@ def merge(rows: Iterable[Rollup], width: Width) -> list[Rollup]:
 def _sum(start_ms: int, width: Width, rows: Sequence[Rollup]) -> Rollup:
     stages: dict[str, Tally] = {}
     event_types: dict[str, int] = {}
+    revised: dict[str, int] = {}
     for row in rows:
         for name, tally in row.stages.items():
             stages[name] = stages.get(name, NO_EVENTS).plus(tally)
@@ -79,6 +127,9 @@ def _sum(start_ms: int, width: Width, rows: Sequence[Rollup]) -> Rollup:
             event_types[name] = event_types.get(name, 0) + count
     names = _kept({name: tally.total for name, tally in stages.items()})
     numbers = {name: number for number, name in enumerate(sorted(set(names.values())))}
+    for row in rows:
+        for name, count in row.revised.items():
+            revised[names[name]] = revised.get(names[name], 0) + count
     tallies = dict.fromkeys(numbers, NO_EVENTS)
     for name, tally in stages.items():
         tallies[names[name]] = tallies[names[name]].plus(tally)
@@ -87,19 +138,12 @@ def _sum(start_ms: int, width: Width, rows: Sequence[Rollup]) -> Rollup:
         for row in rows
         if len(row.index)
     ]
-    cells, counts = histogram.sum_cells(
-        np.concatenate([NO_CELLS, *packed]), np.concatenate([NO_CELLS, *(row.count for row in rows)])
+    cells = _cells(
+        np.concatenate([NO_CELLS, *packed]),
+        np.concatenate([NO_CELLS, *(row.count for row in rows)]),
+        np.concatenate([NO_CELLS, *(row.errors for row in rows)]),
     )
-    return Rollup(
-        start_ms,
-        width,
-        tallies,
-        cells >> STAGE_BITS,
-        cells & ((1 << STAGE_BITS) - 1),
-        counts,
-        _few(event_types),
-        sum(row.revised for row in rows),
-    )
+    return Rollup(start_ms, width, tallies, *cells, _few(event_types), dict(sorted(revised.items())))
 
 
 def _kept(events: dict[str, int]) -> dict[str, str]:
@@ -118,19 +162,25 @@ def _few(event_types: dict[str, int]) -> dict[str, int]:
 
 def encode(row: Rollup) -> bytes:
     """The row as bytes. Indexes are stored as differences to the one before, most of which fit a byte."""
-    steps, counts = narrow(np.diff(row.index, prepend=0)), narrow(row.count)
-    stages = narrow(row.stage) if row.stage.any() else np.empty(0, np.uint8)
-    head = _HEAD.pack(
-        row.start_ms,
-        row.width,
-        len(steps),
-        steps.itemsize,
-        stages.itemsize if len(stages) else 0,
-        counts.itemsize,
-    )
+    columns = [_narrow(column) for column in (np.diff(row.index, prepend=0), row.stage, row.count, row.errors)]
+    widths = (column.itemsize if len(column) else 0 for column in columns)
+    head = _HEAD.pack(row.start_ms, row.width, len(row.index), *widths)
     sums = msgspec.msgpack.encode((_bounded(row.stages), row.event_types, row.revised))
-    sealed = b"".join((head, steps.tobytes(), stages.tobytes(), counts.tobytes(), sums))
+    sealed = b"".join((head, *(column.tobytes() for column in columns), sums))
     return _SEAL.pack(ROLLUP_FORMAT, zlib.crc32(sealed)) + sealed
+
+
+def _narrow(column: Column) -> npt.NDArray[Any]:
+    return narrow(column) if column.any() else np.empty(0, np.uint8)
+
+
+def _columns(data: bytes, widths: Iterable[int], cells: int, at: int) -> tuple[list[Column], int]:
+    """Columns of `cells` numbers each, from byte `at` on, and where they end."""
+    columns: list[Column] = []
+    for width in widths:
+        columns.append(view(data, width, cells, at) if width else np.zeros(cells, np.uint8))
+        at += cells * width
+    return columns, at
 
 
 def _bounded(stages: dict[str, Tally]) -> dict[str, Tally]:
@@ -140,23 +190,19 @@ def _bounded(stages: dict[str, Tally]) -> dict[str, Tally]:
     return {name: msgspec.structs.replace(tally, sum_us=min(tally.sum_us, _MOST)) for name, tally in stages.items()}
 
 
-_read_sums = msgspec.msgpack.Decoder(tuple[dict[str, Tally], dict[str, int], int])
+_read_sums = msgspec.msgpack.Decoder(tuple[dict[str, Tally], dict[str, int], dict[str, int]])
 
 
 def decode(data: bytes) -> Rollup:
     """The row of `encode`. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
     _check_seal(data)
     try:
-        start_ms, width, cells, step_width, stage_width, count_width = _HEAD.unpack_from(data, _SEAL.size)
-        at = _SEAL.size + _HEAD.size
-        steps = widen(data, step_width, cells, at)
-        at += cells * step_width
-        stage = widen(data, stage_width, cells, at) if stage_width else np.zeros(cells, np.int64)
-        at += cells * stage_width
-        count = widen(data, count_width, cells, at)
-        at += cells * count_width
+        start_ms, width, cells, *widths = _HEAD.unpack_from(data, _SEAL.size)
+        (steps, stage, count, errors), at = _columns(data, widths, cells, _SEAL.size + _HEAD.size)
         stages, event_types, revised = _read_sums.decode(memoryview(data)[at:])
-        row = Rollup(start_ms, Width(width), stages, np.cumsum(steps), stage, count, event_types, revised)
+        row = Rollup(
+            start_ms, Width(width), stages, np.cumsum(steps, dtype=np.int32), stage, count, errors, event_types, revised
+        )
     except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise CorruptEntryError(f"a rollup row cannot be read: {error}") from error
     if cells and (int(row.index[-1]) > INDEX_MASK or int(stage.max()) >= len(stages)):

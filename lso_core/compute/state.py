@@ -18,14 +18,16 @@ from lso_core.compute.packing import narrow, widen
 from lso_core.model.health import Health
 from lso_core.model.windows import SLOT_MS
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
+"""2 since a meta says what is written in rows, and a slot tells the cells of errors."""
 LAST_FORMAT: Final = 31
 """No release writes a higher one, so that text in the place of a value is not taken for a newer release's."""
+SLOT_PREFIX: Final = b"s"
 NO_CELLS: Final = np.empty(0, np.int64)
 
 _SEAL: Final = struct.Struct("<BI")
-"""format, CRC-32 of all that follows."""
-_SLOT: Final = struct.Struct("<IBB")
+"""format, CRC-32 of all that follows, from format 2 on begun with the format."""
+_CELLS: Final = struct.Struct("<IBB")
 """cells, bytes of a key, bytes of a count."""
 
 
@@ -64,6 +66,9 @@ class Slot(msgspec.Struct, frozen=True):
 
     keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
     counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    error_keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    error_counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    """The cells of the errors among them, for history: it tells what was right and in time."""
     stages: dict[int, Tally] = {}
     """By stage number; 0 is for events without a stage."""
     event_types: dict[int, int] = {}
@@ -73,6 +78,7 @@ class Slot(msgspec.Struct, frozen=True):
     def plus(self, other: "Slot") -> "Slot":
         """Both slots in one."""
         keys, counts = histogram.add_cells(self.keys, self.counts, other.keys, other.counts)
+        errors = histogram.add_cells(self.error_keys, self.error_counts, other.error_keys, other.error_counts)
         stages = dict(self.stages)
         for stage, tally in other.stages.items():
             stages[stage] = stages.get(stage, NO_EVENTS).plus(tally)
@@ -80,7 +86,7 @@ class Slot(msgspec.Struct, frozen=True):
         for event_type, count in other.event_types.items():
             event_types[event_type] = event_types.get(event_type, 0) + count
         late, skewed = self.late + other.late, self.clock_skewed + other.clock_skewed
-        return Slot(keys, counts, stages, event_types, late, skewed)
+        return Slot(keys, counts, *errors, stages, event_types, late, skewed)
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -98,6 +104,8 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     since_ms: int | None = None
     unreadable: tuple[int, ...] = ()
     """Which of the latest entries could not be read, by their number in the stream."""
+    written_ms: int = 0
+    """Start of the minute before which everything counted stands in rows; 0 while there is none."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -158,12 +166,16 @@ def decode_meta(data: bytes) -> Meta:
 
 
 def encode_slot(slot: Slot) -> bytes:
-    """Keys as differences to the one before (they ascend, so most fit a byte or two), counts and sums."""
-    steps, counts = narrow(_steps(slot.keys)), narrow(slot.counts)
+    """All cells, the cells of errors, and the sums."""
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
-    head = _SLOT.pack(len(steps), steps.itemsize, counts.itemsize)
-    sealed = b"".join((head, steps.tobytes(), counts.tobytes(), sums))
-    return _SEAL.pack(STATE_FORMAT, zlib.crc32(sealed)) + sealed
+    cells = _pack_cells(slot.keys, slot.counts) + _pack_cells(slot.error_keys, slot.error_counts)
+    return _SEAL.pack(STATE_FORMAT, zlib.crc32(cells + sums, STATE_FORMAT)) + cells + sums
+
+
+def _pack_cells(keys: Int64, counts: Int64) -> bytes:
+    """Keys as differences to the one before: they ascend, so most fit a byte or two."""
+    steps, packed = narrow(_steps(keys)), narrow(counts)
+    return _CELLS.pack(len(steps), steps.itemsize, packed.itemsize) + steps.tobytes() + packed.tobytes()
 
 
 def _steps(keys: Int64) -> Int64:
@@ -176,18 +188,26 @@ def _steps(keys: Int64) -> Int64:
 def decode_slot(data: bytes) -> Slot:
     """Raises CorruptEntryError or NewerFormatError."""
     _check_format(data)
-    if len(data) < _SEAL.size or zlib.crc32(memoryview(data)[_SEAL.size :]) != _SEAL.unpack_from(data)[1]:
+    begun = data[0] if data[0] > 1 else 0
+    if len(data) < _SEAL.size or zlib.crc32(memoryview(data)[_SEAL.size :], begun) != _SEAL.unpack_from(data)[1]:
         raise CorruptEntryError("a slot's checksum does not match")
     try:
-        cells, key_width, count_width = _SLOT.unpack_from(data, _SEAL.size)
-        steps_at = _SEAL.size + _SLOT.size
-        steps = widen(data, key_width, cells, steps_at)
-        counts_at = steps_at + cells * key_width
-        counts = widen(data, count_width, cells, counts_at)
-        stages, event_types, late, skewed = _read_sums.decode(memoryview(data)[counts_at + cells * count_width :])
+        keys, counts, at = _unpack_cells(data, _SEAL.size)
+        error_keys, error_counts, at = _unpack_cells(data, at) if data[0] > 1 else (NO_CELLS, NO_CELLS, at)
+        sums = _read_sums.decode(memoryview(data)[at:])
     except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise CorruptEntryError("a slot cannot be read") from error
-    return Slot(np.cumsum(steps), counts, stages, event_types, late, skewed)
+    return Slot(keys, counts, error_keys, error_counts, *sums)
+
+
+def _unpack_cells(data: bytes, at: int) -> tuple[Int64, Int64, int]:
+    """Keys, counts, and where they end."""
+    cells, key_width, count_width = _CELLS.unpack_from(data, at)
+    at += _CELLS.size
+    steps = widen(data, key_width, cells, at)
+    at += cells * key_width
+    counts = widen(data, count_width, cells, at)
+    return np.cumsum(steps), counts, at + cells * count_width
 
 
 def _check_format(data: bytes) -> None:
@@ -201,12 +221,12 @@ def _check_format(data: bytes) -> None:
 
 def slot_field(start_ms: int) -> bytes:
     """The hash field of the slot that starts at `start_ms`."""
-    return b"s%d" % (start_ms // SLOT_MS)
+    return SLOT_PREFIX + b"%d" % (start_ms // SLOT_MS)
 
 
 def slot_start(field: bytes) -> int:
     """The inverse of `slot_field`. Raises CorruptEntryError."""
     try:
-        return int(field[1:]) * SLOT_MS
+        return int(field.removeprefix(SLOT_PREFIX)) * SLOT_MS
     except ValueError as error:
         raise CorruptEntryError("a field of a state is no slot") from error

@@ -5,17 +5,29 @@ from lso_core.settings import Settings
 from lso_core.store.breaker import Breakers
 from lso_core.store.counters import TelemetryStore
 from lso_core.store.dead_letters import DeadLetters
+from lso_core.store.history import History
 from lso_core.store.ingest import Ingest
 from lso_core.store.reads import Reads
 from lso_core.store.rebuilds import Rebuilds
 from lso_core.store.registry import Registry
 from lso_core.store.server import Server
 
-__all__ = ["Breakers", "DeadLetters", "Ingest", "Reads", "Rebuilds", "Registry", "Server", "Store", "TelemetryStore"]
+__all__ = [
+    "Breakers",
+    "DeadLetters",
+    "History",
+    "Ingest",
+    "Reads",
+    "Rebuilds",
+    "Registry",
+    "Server",
+    "Store",
+    "TelemetryStore",
+]
 
 
 class Store:
-    """One process' view of what is stored, by room: registry, ingest, reads, dead letters, rebuilds and telemetry."""
+    """One process' view of what is stored, by room: registry, ingest, reads, dead letters, history, rebuilds and telemetry."""
 
     def __init__(self, server: Server, settings: Settings) -> None:
         self.server = server
@@ -23,6 +35,7 @@ class Store:
         self.ingest = Ingest(server, settings)
         self.reads = Reads(server, settings)
         self.dead_letters = DeadLetters(server)
+        self.history = History(server)
         self.rebuilds = Rebuilds(server)
         self.telemetry = TelemetryStore(server, self.reads)
 

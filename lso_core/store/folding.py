@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from lso_core.compute.formats import Formats
+from lso_core.compute.state import SLOT_PREFIX
 from lso_core.model import snapshots
 from lso_core.model.errors import BadKeyError
 from lso_core.model.snapshots import Summary, Verdict
@@ -21,6 +22,7 @@ from lso_core.model.systems import System
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
+from lso_core.store.history import Row
 from lso_core.store.ingest import DEAD_LETTERS
 from lso_core.store.registry import read_system, snapshot_args
 from lso_core.store.server import Call, Server, Value
@@ -71,6 +73,10 @@ class Position(msgspec.Struct, frozen=True):
     bytes: int = 0
     at_ms: int | None = None
     """Arrival of the entry at the cursor."""
+    rows: int = 0
+    """How many rows of history were ever written."""
+    written_ms: int = 0
+    """As `Meta.written_ms`, for those who do not read a meta, or cannot."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -122,6 +128,7 @@ class Commit(msgspec.Struct, frozen=True):
     """Fields that changed."""
     dropped: list[bytes]
     """Fields that go."""
+    rows: list[Row]
     due_ms: int | None
     """When the window must roll; None once it is empty."""
     summary: Summary
@@ -242,6 +249,7 @@ class Folding:
             keys.dead_letters(system_id),
             keys.parked(partition),
             keys.changes(partition),
+            keys.rows(system_id),
         )
         what: tuple[Any, ...] = (
             system_id,
@@ -263,10 +271,14 @@ class Folding:
             self._mark_ms,
             self._mark_bytes,
             DEAD_LETTERS,
+            after.rows,
+            after.written_ms,
             len(commit.slots),
             *(part for pair in commit.slots.items() for part in pair),
             len(commit.dropped),
             *commit.dropped,
+            len(commit.rows),
+            *(part for row in commit.rows for part in (row.start_ms, row.member)),
             *(part for pair in commit.dead for part in pair),
         )
         return Call("commit", where, what)
@@ -350,7 +362,10 @@ def _judged(system_id: int, snapshot: Any, line: Any, verdict: Verdict) -> tuple
 
 
 def _load(system_id: int) -> tuple[tuple[Any, ...], ...]:
-    return (("HMGET", keys.system(system_id), "record", "rev", "bytes", "entries"), ("HGETALL", keys.state(system_id)))
+    return (
+        ("HMGET", keys.system(system_id), "record", "rev", "bytes", "entries", "rows", "written"),
+        ("HGETALL", keys.state(system_id)),
+    )
 
 
 def _stored(head: Any, fields: Any) -> Stored | BadKeyError | None:
@@ -367,7 +382,7 @@ def _stored(head: Any, fields: Any) -> Stored | BadKeyError | None:
 
 
 def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
-    record, revision, size, entries = (part or b"0" for part in head)
+    record, revision, size, entries, rows, written = (part or b"0" for part in head)
     at, cursor = fields.get(b"a"), fields.get(b"c", b"").decode()
     if cursor and not _ENTRY_ID.fullmatch(cursor):
         raise ValueError(f"{cursor[:40]!r} is not the id of an entry")
@@ -378,8 +393,10 @@ def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
         int(fields.get(b"e", 0)),
         int(fields.get(b"b", 0)),
         None if at is None else int(at),
+        int(rows),
+        int(written),
     )
-    slots = {field: value for field, value in fields.items() if field.startswith(b"s")}
+    slots = {field: value for field, value in fields.items() if field.startswith(SLOT_PREFIX)}
     return Stored(
         record,
         int(revision),

@@ -104,7 +104,9 @@ def _of_system(system_id: int, name: str) -> str:
 
 
 def system(system_id: int) -> str:
-    """Hash: record (JSON), rev, added (events), entries, bytes, last (entry id), rate_at, rate_left."""
+    """Hash: record (JSON), rev, added (events), entries, bytes, last (entry id), rate_at, rate_left, rows (of
+    history, ever) and written (up to when (ms) everything stands in them).
+    """
     return _of_system(system_id, SYSTEM_PREFIX)
 
 
@@ -123,6 +125,11 @@ def state(system_id: int) -> str:
 def marks(system_id: int) -> str:
     """List: `entry arrival bytes`, how many bytes were folded up to that entry."""
     return _of_system(system_id, MARKS_PREFIX)
+
+
+def rows(system_id: int) -> str:
+    """Sorted set: rollup rows, by start (ms); a member is the row's number in eight bytes and `compute.rollups.encode`."""
+    return _of_system(system_id, "rows:")
 
 
 def snapshot(system_id: int) -> str:

@@ -282,6 +282,7 @@ def _uninstall(system_id: int, settings: Settings) -> Call:
         keys.rebuild(system_id),
         keys.rebuilds(partition),
         keys.changes(partition),
+        keys.rows(system_id),
     )
     return Call("uninstall", where, (system_id, keys.member(system_id), bucket_ms(settings), LOOK_BACK))
 

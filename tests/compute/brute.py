@@ -116,6 +116,7 @@ def as_values(state: State) -> dict[str, Any]:
     def slot_values(slot: Slot) -> tuple[Any, ...]:
         return (
             cells(slot.keys.tolist(), slot.counts.tolist()),
+            cells(slot.error_keys.tolist(), slot.error_counts.tolist()),
             {stage(number): tally for number, tally in slot.stages.items()},
             {meta.event_types[number]: many for number, many in slot.event_types.items()},
             slot.late,

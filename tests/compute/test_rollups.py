@@ -37,27 +37,28 @@ def rows(draw: st.DrawFn, start_ms: st.SearchStrategy[int] = starts) -> Rollup:
         np.array([index for (index, _), _ in cells], np.int64),
         np.array([stage for (_, stage), _ in cells], np.int64),
         np.array([count for _, count in cells], np.int64),
+        np.array([draw(st.integers(0, count)) if draw(st.booleans()) else 0 for _, count in cells], np.int64),
         draw(st.dictionaries(st.sampled_from(["success", "failure", "end"]), st.integers(1, 10**9), max_size=3)),
-        draw(st.integers(0, 10**9)),
+        {name: draw(st.integers(1, 10**9)) for name in stages if draw(st.booleans())},
     )
 
 
 def as_values(row: Rollup) -> tuple[object, ...]:
     """A row as plain values, which compare; cells by name."""
     names = list(row.stages)
-    cells = zip(row.index.tolist(), row.stage.tolist(), row.count.tolist(), strict=True)
+    cells = zip(row.index.tolist(), row.stage.tolist(), row.count.tolist(), row.errors.tolist(), strict=True)
     return (
         row.start_ms,
         row.width,
         row.stages,
-        [(index, names[stage], count) for index, stage, count in cells],
+        [(index, names[stage], count, errors) for index, stage, count, errors in cells],
         row.event_types,
         row.revised,
     )
 
 
-def row(start_ms: int, stages: dict[str, int], *, revised: int = 0) -> Rollup:
-    """A row in which each stage has so many events of 1 ms."""
+def row(start_ms: int, stages: dict[str, int], *, late: bool = False) -> Rollup:
+    """A row in which each stage has so many events of 1 ms, all late or none."""
     index = np.full(len(stages), 1_000, np.int64)
     return Rollup(
         start_ms,
@@ -66,8 +67,9 @@ def row(start_ms: int, stages: dict[str, int], *, revised: int = 0) -> Rollup:
         index,
         np.arange(len(stages), dtype=np.int64),
         np.array(list(stages.values()), np.int64),
+        np.zeros_like(index),
         {f"type-{name}": many for name, many in stages.items()},
-        revised,
+        dict(stages) if late else {},
     )
 
 
@@ -86,22 +88,26 @@ def test_merged_rows_are_what_a_sum_one_by_one_gives(some: list[Rollup]) -> None
     for merged in merge(some, Width.HOUR):
         own = [one for one in some if one.start_ms // Width.HOUR * Width.HOUR == merged.start_ms]
         cells: Counter[tuple[int, str]] = Counter()
+        errors: Counter[tuple[int, str]] = Counter()
         totals: Counter[str] = Counter()
         types: Counter[str] = Counter()
+        late: Counter[str] = Counter()
         for one in own:
             names = list(one.stages)
-            for index, stage, count in zip(one.index, one.stage, one.count, strict=True):
+            for index, stage, count, wrong in zip(one.index, one.stage, one.count, one.errors, strict=True):
                 cells[int(index), names[stage]] += int(count)
+                errors[int(index), names[stage]] += int(wrong)
             totals.update({name: tally.total for name, tally in one.stages.items()})
             types.update(one.event_types)
+            late.update(one.revised)
         _, width, _, found, event_types, revised = as_values(merged)
         assert width == Width.HOUR
-        assert found == [(*place, count) for place, count in sorted(cells.items())]
+        assert found == [(*place, count, errors[place]) for place, count in sorted(cells.items())]
         assert {name: tally.total for name, tally in merged.stages.items()} == totals
         assert {name: tally.errors for name, tally in merged.stages.items()} == {
             name: sum(one.stages[name].errors for one in own if name in one.stages) for name in totals
         }
-        assert (event_types, revised) == (types, sum(one.revised for one in own))
+        assert (event_types, revised) == (types, late)
         assert list(merged.stages) == sorted(merged.stages)
 
 
@@ -116,11 +122,11 @@ def test_the_pieces_and_their_order_do_not_matter(some: list[Rollup], cut: int, 
 
 
 def test_widths_are_kept_apart_by_their_starts() -> None:
-    some = [row(59 * MINUTE, {"a": 1}), row(60 * MINUTE, {"a": 2}), row(-MINUTE, {"a": 4}, revised=4)]
+    some = [row(59 * MINUTE, {"a": 1}), row(60 * MINUTE, {"a": 2}), row(-MINUTE, {"a": 4}, late=True)]
     assert [(one.start_ms, one.stages["a"].total, one.revised) for one in merge(some, Width.HOUR)] == [
-        (-60 * MINUTE, 4, 4),
-        (0, 1, 0),
-        (60 * MINUTE, 2, 0),
+        (-60 * MINUTE, 4, {"a": 4}),
+        (0, 1, {}),
+        (60 * MINUTE, 2, {}),
     ]
 
 
@@ -146,7 +152,14 @@ def test_an_ordinary_minute_is_small() -> None:
     cells, counts = np.unique(chance.integers(4_000, 9_000, 60) << 3 | chance.integers(0, 5, 60), return_counts=True)
     stages = {f"stage-{n}": Tally(12, 1, 12, 1_200_000, 10_000, 300_000) for n in range(5)}
     one = Rollup(
-        29_000_000 * MINUTE, Width.MINUTE, stages, cells >> 3, cells & 7, counts, {"success": 55, "failure": 5}
+        29_000_000 * MINUTE,
+        Width.MINUTE,
+        stages,
+        cells >> 3,
+        cells & 7,
+        counts,
+        counts // 2,
+        {"success": 55, "failure": 5},
     )
     assert len(encode(one)) < 450
 
@@ -168,12 +181,12 @@ def test_a_row_of_a_newer_release_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("width", "step_width", "cells", "sums"),
-    [(61_000, 1, 0, ({}, {}, 0)), (MINUTE, 3, 0, ({}, {}, 0)), (MINUTE, 1, 9, ({}, {}, 0)), (MINUTE, 1, 0, 5)],
+    [(61_000, 1, 0, ({}, {}, {})), (MINUTE, 3, 0, ({}, {}, {})), (MINUTE, 1, 9, ({}, {}, {})), (MINUTE, 1, 0, 5)],
 )
 def test_a_row_with_a_good_checksum_and_bad_parts_is_corrupt(
     width: int, step_width: int, cells: int, sums: object
 ) -> None:
-    sealed = struct.pack("<qIIBBB", 0, width, cells, step_width, 0, 1) + msgspec.msgpack.encode(sums)
+    sealed = struct.pack("<qIIBBBB", 0, width, cells, step_width, 0, 1, 0) + msgspec.msgpack.encode(sums)
     with pytest.raises(CorruptEntryError):
         decode(struct.pack("<BI", ROLLUP_FORMAT, zlib.crc32(sealed)) + sealed)
 

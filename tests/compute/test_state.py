@@ -41,6 +41,7 @@ metas = st.builds(
     last_ok_ms=moments,
     health=st.sampled_from(Health),
     since_ms=moments,
+    written_ms=st.integers(0, 10**10).map(lambda minute: minute * 60_000),
 )
 
 
@@ -50,6 +51,8 @@ def slots(draw: st.DrawFn) -> Slot:
     return Slot(
         np.array([key for key, _ in ordered], np.int64),
         np.array([count for _, count in ordered], np.int64),
+        np.array([key for key, _ in ordered[::2]], np.int64),
+        np.array([count for _, count in ordered[::2]], np.int64),
         draw(st.dictionaries(st.integers(0, STAGES + 1), tallies, max_size=4)),
         draw(st.dictionaries(st.integers(0, 32), st.integers(1, 10**9), max_size=4)),
         draw(st.integers(0, 10**9)),
@@ -61,6 +64,7 @@ def as_values(slot: Slot) -> tuple[object, ...]:
     """A slot as plain values, which compare."""
     return (
         dict(zip(slot.keys.tolist(), slot.counts.tolist(), strict=True)),
+        dict(zip(slot.error_keys.tolist(), slot.error_counts.tolist(), strict=True)),
         slot.stages,
         slot.event_types,
         slot.late,
@@ -103,7 +107,7 @@ def test_rolling_leaves_what_was_never_rolled_in(kept: dict[int, Slot], at: int)
 
 
 def test_a_state_is_not_changed_by_adding_to_it() -> None:
-    slot = Slot(np.array([1]), np.array([2]), {0: Tally(2, 0, 2, 2, 1, 1)}, {0: 2})
+    slot = Slot(np.array([1]), np.array([2]), np.array([1]), np.array([1]), {0: Tally(2, 0, 2, 2, 1, 1)}, {0: 2})
     before = State().add({0: slot}, Meta())
     held = as_values(before.slots[0])
     before.add({0: slot, 5_000: slot}, Meta(as_of_ms=9))
@@ -119,7 +123,16 @@ def test_a_slot_is_found_by_its_field(start: int) -> None:
 
 META = state.encode_meta(Meta(9, ("extract", "é" * 40), ("success",), 1, 2, 3, Health.OK, 4))
 SLOT = state.encode_slot(
-    Slot(np.array([3, 900, 40_000]), np.array([1, 2, 300]), {0: Tally(3, 1, 3, 9, 1, 5)}, {0: 3}, 1, 2)
+    Slot(
+        np.array([3, 900, 40_000]),
+        np.array([1, 2, 300]),
+        np.array([900]),
+        np.array([1]),
+        {0: Tally(3, 1, 3, 9, 1, 5)},
+        {0: 3},
+        1,
+        2,
+    )
 )
 
 
@@ -168,12 +181,24 @@ def test_a_meta_of_another_shape_is_corrupt() -> None:
 def test_sums_of_another_shape_are_corrupt_also_with_a_right_checksum() -> None:
     values: list[Any] = [[], [{}, {}, 1], [{0: [1, 2, 3]}, {}, 0, 0], [{}, {}, "late", 0]]
     for value in values:
-        sealed = struct.pack("<IBB", 0, 1, 1) + msgspec.msgpack.encode(value)
+        sealed = struct.pack("<IBB", 0, 1, 1) * 2 + msgspec.msgpack.encode(value)
         with pytest.raises(CorruptEntryError):
-            state.decode_slot(struct.pack("<BI", STATE_FORMAT, zlib.crc32(sealed)) + sealed)
+            state.decode_slot(struct.pack("<BI", STATE_FORMAT, zlib.crc32(sealed, STATE_FORMAT)) + sealed)
 
 
 def test_a_state_of_a_newer_release_says_so() -> None:
     for decode, data in ((state.decode_meta, META), (state.decode_slot, SLOT)):
         with pytest.raises(NewerFormatError, match=f"state format {STATE_FORMAT + 1}"):
             decode(bytes((STATE_FORMAT + 1,)) + data[1:])
+
+
+def test_a_slot_from_before_errors_had_cells_is_read_without_them() -> None:
+    sums = ({0: [3, 1, 3, 9, 1, 5]}, {0: 3}, 1, 2)
+    sealed = struct.pack("<IBB", 2, 2, 1) + struct.pack("<HHBB", 3, 897, 1, 2) + msgspec.msgpack.encode(sums)
+    slot = state.decode_slot(struct.pack("<BI", 1, zlib.crc32(sealed)) + sealed)
+    assert as_values(slot) == ({3: 1, 900: 2}, {}, {0: Tally(3, 1, 3, 9, 1, 5)}, {0: 3}, 1, 2)
+
+
+def test_a_meta_from_before_there_were_rows_has_written_none() -> None:
+    meta = state.decode_meta(b"\x01" + msgspec.msgpack.encode([9, ["a"], [], None, None, None, 2, None, [7]]))
+    assert (meta.as_of_ms, meta.unreadable, meta.written_ms) == (9, (7,), 0)

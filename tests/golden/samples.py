@@ -12,17 +12,19 @@ from typing import Any, Final
 
 import msgspec
 
-from lso_core.compute import columns, state
+from lso_core.compute import columns, rollups, state
 from lso_core.compute.columns import BodyKind
-from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.libraries import arrow
 from lso_core.compute.readback import Reading, Wanted
+from lso_core.compute.rollups import ROLLUP_FORMAT
 from lso_core.compute.summarize import summarize
 from lso_core.model import snapshots, times
 from lso_core.model.batches import StoredEntry
 from lso_core.model.errors import Finding
 from lso_core.model.events import Event
 from lso_core.model.health import Thresholds
+from lso_core.model.rollups import Width
 from lso_core.model.systems import System, SystemSpec
 from lso_core.store import dead_letters, registry
 
@@ -59,7 +61,12 @@ _UNNUMBERED: Final = {"details": 1, "fleet-line": 2, "record": 1, "registry": 1,
 
 def current() -> Mapping[str, int]:
     """The number of each kind that this release writes."""
-    numbers = {"columns": columns.FORMAT, "meta": state.STATE_FORMAT, "slot": state.STATE_FORMAT}
+    numbers = {
+        "columns": columns.FORMAT,
+        "meta": state.STATE_FORMAT,
+        "slot": state.STATE_FORMAT,
+        "rollup": ROLLUP_FORMAT,
+    }
     bodies = {f"body-{kind.name.lower()}": 1 for kind in BodyKind}
     return {**numbers, **bodies, "snapshot": snapshots.VERSION, **_UNNUMBERED}
 
@@ -67,13 +74,14 @@ def current() -> Mapping[str, int]:
 def written() -> dict[str, bytes]:
     """What this release writes, by kind."""
     cut = columns.cut(EVENTS)
-    folded = fold(state.State(), [Arrival(AT_MS, cut)], SYSTEM.window, AT_MS + 1).state
-    judged, summary = summarize(folded, SYSTEM)
+    folded = fold(state.State(), [Arrival(AT_MS, cut)], SYSTEM.window, AT_MS + 1)
+    judged, summary = summarize(folded.state, SYSTEM)
     before = registry.Record(b"", "L", times.from_text(SYSTEM.created_at), 2, SystemSpec(name="before"))
     return {
         "columns": columns.encode(cut),
         "meta": state.encode_meta(judged.meta),
         "slot": state.encode_slot(max(judged.slots.items())[1]),
+        "rollup": rollups.encode(rollups.merge([*folded.rows, *unwritten(judged.meta, judged.slots)], Width.DAY)[0]),
         **{f"body-{kind.name.lower()}": columns.pack_body(text, kind) for kind, text in BODIES.items()},
         "body-arrow": columns.pack_body(_arrow_rows(), BodyKind.ARROW),
         "snapshot": snapshots.encode(summary),
@@ -125,10 +133,24 @@ def _slot(data: bytes) -> Json:
     slot = state.decode_slot(data)
     return {
         "cells": list(zip(slot.keys.tolist(), slot.counts.tolist(), strict=True)),
+        "error_cells": list(zip(slot.error_keys.tolist(), slot.error_counts.tolist(), strict=True)),
         "stages": slot.stages,
         "event_types": slot.event_types,
         "late": slot.late,
         "clock_skewed": slot.clock_skewed,
+    }
+
+
+def _rollup(data: bytes) -> Json:
+    row = rollups.decode(data)
+    cells = (row.index.tolist(), row.stage.tolist(), row.count.tolist(), row.errors.tolist())
+    return {
+        "start_ms": row.start_ms,
+        "width": row.width,
+        "stages": row.stages,
+        "cells": list(zip(*cells, strict=True)),
+        "event_types": row.event_types,
+        "revised": row.revised,
     }
 
 
@@ -156,6 +178,7 @@ _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "columns": _columns,
     "meta": lambda data: msgspec.structs.asdict(state.decode_meta(data)),
     "slot": _slot,
+    "rollup": _rollup,
     **dict.fromkeys((f"body-{kind.name.lower()}" for kind in BodyKind), _body),
     "snapshot": _snapshot,
     "details": lambda data: json.loads(b"{%s}" % data),

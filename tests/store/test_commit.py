@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from lso_core.model import times
+from lso_core.model.events import Event
 from lso_core.model.health import Health
 from lso_core.model.snapshots import Verdict
 from lso_core.model.systems import SystemPatch
@@ -13,7 +14,7 @@ from lso_core.model.windows import partition_of
 from lso_core.store import keys, leases
 from lso_core.store.folding import Commit, Lease, Outcome, Peek
 from tests.store.backends import Backend
-from tests.store.rooms import Room, batch, garbage_batch, parts
+from tests.store.rooms import Room, batch, batch_of, garbage_batch, parts
 from worker.stepping import ROLL_MS, know
 
 
@@ -53,7 +54,10 @@ async def group(room: Room, system_id: int) -> tuple[int | None, int | None]:
 )
 async def test_each_fence_alone_refuses_and_nothing_at_all_changes(room: Room, wrong: str, outcome: Outcome) -> None:
     system_id = await waiting(room)
+    long_ago = times.to_text(await room.now_ms() - 3_600_000)
+    await room.store.ingest.append(system_id, batch_of([Event("success", "ok", 1.0, long_ago)]), None)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
+    assert commit.rows
     if wrong == "owner":
         lease = msgspec.structs.replace(lease, owner="somebody else")
     elif wrong.startswith("epoch"):

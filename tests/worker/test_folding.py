@@ -112,9 +112,9 @@ async def test_a_cache_that_keeps_next_to_nothing_changes_nothing(room: Room, cr
     [
         ("m", b"garbage", "the stored state of this system cannot be read: "),
         ("m", b"", "the stored state of this system cannot be read: an empty value"),
-        ("m", bytes((STATE_FORMAT + 1,)) + b"\x90", "its state was written by a newer release: state format 2"),
+        ("m", bytes((STATE_FORMAT + 1,)) + b"\x90", "its state was written by a newer release: state format 3"),
         ("slot", b"\x01garbage", "the stored state of this system cannot be read: a slot's checksum does not match"),
-        ("slot", bytes((STATE_FORMAT + 1,)), "its state was written by a newer release: state format 2"),
+        ("slot", bytes((STATE_FORMAT + 1,)), "its state was written by a newer release: state format 3"),
     ],
 )
 async def test_a_state_that_cannot_be_read_stops_only_its_own_system(

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from lso_core.compute import rollups
 from lso_core.compute.state import STATE_FORMAT, decode_meta, encode_meta
 from lso_core.model import times
 from lso_core.model.errors import NotFoundError
 from lso_core.model.events import Event
 from lso_core.model.rebuilds import Progress, Rebuild
+from lso_core.model.rollups import Piece, Width
 from lso_core.model.systems import SystemPatch
 from lso_core.model.windows import SLOT_MS, partition_of
 from lso_core.store import keys, leases
@@ -52,6 +54,12 @@ async def window(room: Room, system_id: int) -> dict[str, Any]:
     return {name: health[name] for name in ("total", "errors", "p95_latency", "last_event_at", "last_ok_at")} | {
         name: metrics[name] for name in ("latency_ms", "stages", "event_types", "late", "clock_skewed")
     }
+
+
+async def recorded(room: Room, system_id: int) -> list[Any]:
+    """What history holds of a system, minute by minute."""
+    found = (await room.store.history.read(system_id, [Piece(0, 10**13, Width.MINUTE)], 100_000)).rollups()
+    return [(row.start_ms, row.stages, row.event_types, row.revised) for row in rollups.merge(found, Width.MINUTE)]
 
 
 async def history(room: Room, folder: Folder, system_id: int, dice: random.Random) -> int:
@@ -94,28 +102,57 @@ async def test_a_rebuild_of_a_sound_state_finds_no_difference(room: Room, crew: 
     folder, system_id = await crew.alone(), (await room.system()).system_id
     await history(room, folder, system_id, random.Random(seed))
     before, position = await window(room, system_id), (await room.stored(system_id)).position
+    known = await recorded(room, system_id)
     outcome = await rebuild(room, folder, system_id)
     assert (outcome.progress, outcome.different, outcome.kept, outcome.lost) == (Progress.DONE, 0, 0, 0)
     assert outcome.replaced > 0
     after = (await room.stored(system_id)).position
     assert (after.cursor, after.events, after.entries) == (position.cursor, position.events, position.entries)
     assert await window(room, system_id) == before
+    assert await recorded(room, system_id) == known
 
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_window_that_was_thrown_away_comes_back_whole(room: Room, crew: Crew, seed: int) -> None:
     folder, system_id = await crew.alone(), (await room.system()).system_id
     await history(room, folder, system_id, random.Random(seed))
-    before = await window(room, system_id)
+    before, known = await window(room, system_id), await recorded(room, system_id)
     await room.server.one(("DEL", keys.state(system_id)))
     await room.server.one(("SET", keys.state(system_id), "not a hash"))
     outcome = await rebuild(room, folder, system_id)
     assert (outcome.progress, outcome.kept, outcome.lost) == (Progress.DONE, 0, 0)
     assert outcome.different == outcome.replaced > 0
     assert await window(room, system_id) == before
+    assert await recorded(room, system_id) == known
     await room.store.ingest.append(system_id, batch(7), None)
     await fold_all(folder)
     assert (await window(room, system_id))["total"] == before["total"] + 7
+
+
+@pytest.mark.parametrize("lost", ["meta", "state"])
+async def test_history_goes_on_where_it_was_after_a_state_was_lost(room: Room, crew: Crew, lost: str) -> None:
+    """No row is written again, and no number is given twice."""
+    folder, system_id = await crew.alone(), (await room.system()).system_id
+    long_ago = times.to_text(await room.now_ms() - 3_600_000)
+
+    async def send() -> None:
+        await room.store.ingest.append(system_id, batch_of([Event("success", "ok", 1.0), late, late]), None)
+        await fold_all(folder)
+
+    late = Event("success", "ok", 1.0, ts=long_ago)
+    await send()
+    await send()
+    if lost == "meta":
+        await room.server.one(("HSET", keys.state(system_id), "m", b"garbage"))
+    else:
+        await room.server.run(("DEL", keys.state(system_id)), ("SET", keys.state(system_id), "garbage"))
+    folder._cache.drop(system_id)
+    await rebuild(room, folder, system_id)
+    await send()
+    members = await room.server.one(("ZRANGE", keys.rows(system_id), 0, -1))
+    numbers = [int.from_bytes(member[:8], "big") for member in members]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert sum(stages[""].total for _, stages, _, _ in await recorded(room, system_id)) == 9
 
 
 GARBAGE = {
@@ -201,7 +238,7 @@ async def test_what_a_newer_release_wrote_is_not_broken(room: Room, crew: Crew) 
     newer = bytes((STATE_FORMAT + 1,)) + b"\x90"
     await room.server.one(("HSET", keys.state(system_id), "m", newer))
     outcome = await rebuild(room, folder, system_id)
-    assert (outcome.progress, outcome.reason) == (Progress.FAILED, "state format 2; this release reads up to 1")
+    assert (outcome.progress, outcome.reason) == (Progress.FAILED, "state format 3; this release reads up to 2")
     assert await room.server.one(("HGET", keys.state(system_id), "m")) == newer
 
 

@@ -2,20 +2,32 @@
 -- Commits one system's fold: refused unless the system exists, the caller holds the lease, and cursor and token are as
 -- they were read; then everything is written, absolute values all.
 -- KEYS  1 system  2 lease  3 state  4 stream  5 ready  6 due  7 stats  8 snapshot  9 details  10 fleet  11 fleet lines
---       12 marks  13 hot  14 dead letters  15 parked  16 changes
+--       12 marks  13 hot  14 dead letters  15 parked  16 changes  17 rows
 -- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
 --       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
 --       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
 --       20 consumer group  21 mark every (ms)  22 mark every (bytes)  23 most dead letters
---       24 number of slot values  then pairs of (field, value)  then their number and fields that go
+--       24 rows ever written  25 start of what is in none (ms)  26 number of slot values  then pairs of (field, value)
+--       then their number and fields that go  then their number and pairs of (start in ms, row)
 --       then pairs of (entry id, reason) for the dead letters
 -- Returns {"ok", revision} | {"gone"} | {"fenced"} | {"moved"}
-local system = redis.call('HMGET', KEYS[1], 'rev', 'last')
+local system = redis.call('HMGET', KEYS[1], 'rev', 'last', 'written')
 if not system[1] then return {'gone'} end
 local lease = redis.call('HMGET', KEYS[2], 'owner', 'epoch')
 if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[3] then return {'fenced'} end
 local state = redis.call('HMGET', KEYS[3], 'c', 't', 'n', 'e', 'b', 'k', 'K')
 if (state[1] or '') ~= ARGV[4] or (state[2] or '') ~= ARGV[5] then return {'moved'} end
+
+-- Where the dropped fields, the rows and the dead letters stand.
+local dropped = 27 + 2 * tonumber(ARGV[26])
+local rows = dropped + 1 + tonumber(ARGV[dropped])
+local dead = rows + 1 + 2 * tonumber(ARGV[rows])
+
+-- Rows first: of all that follows only their key can be something else by now, and then nothing may be written.
+for i = rows + 1, dead - 1, 2 do redis.call('ZADD', KEYS[17], ARGV[i], ARGV[i + 1]) end
+if dead > rows + 1 or system[3] ~= ARGV[25] then
+  redis.call('HSET', KEYS[1], 'rows', ARGV[24], 'written', ARGV[25])
+end
 
 -- One HSET: cursor, token, counters and slots go together or not at all.
 local fields = {'c', ARGV[6], 't', ARGV[7], 'n', ARGV[9], 'e', ARGV[10], 'b', ARGV[11], 'm', ARGV[14]}
@@ -23,17 +35,11 @@ if ARGV[12] ~= '' then
   fields[#fields + 1] = 'a'
   fields[#fields + 1] = ARGV[12]
 end
-local at = 24
-local values = tonumber(ARGV[at])
-for i = at + 1, at + 2 * values do fields[#fields + 1] = ARGV[i] end
+for i = 27, dropped - 1 do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[3], unpack(fields))
+for i = dropped + 1, rows - 1 do redis.call('HDEL', KEYS[3], ARGV[i]) end
 
-at = at + 2 * values + 1
-local gone = tonumber(ARGV[at])
-for i = at + 1, at + gone do redis.call('HDEL', KEYS[3], ARGV[i]) end
-at = at + gone + 1
-
-for i = at, #ARGV, 2 do
+for i = dead, #ARGV, 2 do
   local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
   if entry then
     redis.call('XADD', KEYS[14], 'MAXLEN', '~', ARGV[23], '*', 'entry', ARGV[i], 'reason', ARGV[i + 1], unpack(entry[2]))
