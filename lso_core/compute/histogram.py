@@ -45,6 +45,11 @@ def highest_at(index: Int64) -> Int64:
     return np.asarray(((sub + 1) << bucket) - 1, np.int64)
 
 
+def lowest_at(index: Int64) -> Int64:
+    """The lowest value, in µs, that falls on each index."""
+    return np.where(index > 0, highest_at(np.maximum(index - 1, 0)) + 1, 0)
+
+
 def rank_of(percentile: float, total: Count) -> Count:
     """The rank, from 1, of the value at `percentile` among `total` values, at least one; of many totals at once, too.
 
