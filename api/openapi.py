@@ -17,6 +17,16 @@ from api.routes.dead_letters import Letter, LettersQuery, Purged, PurgeQuery, Re
 from api.routes.events import Accepted, EventsQuery, HotQuery
 from api.routes.fleet import FleetQuery
 from api.routes.health import HealthQuery
+from api.routes.history import (
+    HDR,
+    MOST_SYSTEMS,
+    HeatMapAnswer,
+    HistogramAnswer,
+    HistogramQuery,
+    ManySeriesQuery,
+    SeriesQuery,
+    SloQuery,
+)
 from api.routes.stream import MEDIA_TYPE as EVENT_STREAM
 from api.routes.stream import SYSTEMS, StreamQuery
 from api.routes.systems import SystemsQuery
@@ -24,7 +34,10 @@ from lso_core.compute.libraries import ARROW
 from lso_core.compute.readback import SeenEvent
 from lso_core.model.batches import Autoscale
 from lso_core.model.events import KEY_BYTES, Event
+from lso_core.model.objectives import Attainment
 from lso_core.model.rebuilds import Rebuild
+from lso_core.model.rollups import MOST_ROWS
+from lso_core.model.series import MOST_METRICS, MOST_POINTS, MOST_POINTS_IN_ALL
 from lso_core.model.snapshots import FleetLine, Latency, StageSummary
 from lso_core.model.systems import System, SystemPatch, SystemSpec
 from lso_core.model.windows import SLOT_MS
@@ -115,6 +128,32 @@ class FleetChange(msgspec.Struct):
     gone: list[int]
 
 
+class Point(msgspec.Struct, omit_defaults=True):
+    """One point of a series: beside these members one for each metric that was asked for, null where nothing was counted."""
+
+    time: Time
+    revised: int = 0
+
+
+class OneSeries(msgspec.Struct, omit_defaults=True):
+    """The points of one system, or with `by=stage` of one stage of it."""
+
+    system_id: int
+    points: list[Point]
+    stage: str | msgspec.UnsetType | None = msgspec.UNSET
+    as_of: Time | None = None
+
+
+class Series(msgspec.Struct, rename={"from_": "from"}):
+    """Figures by time. `step` is in seconds; latencies are milliseconds."""
+
+    from_: Time
+    to: Time
+    step: int
+    metrics: list[str]
+    series: list[OneSeries]
+
+
 class Status(msgspec.Struct):
     """A probe's answer."""
 
@@ -124,6 +163,7 @@ class Status(msgspec.Struct):
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
     FleetLine, FleetPage, FleetChange, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
+    Series, HistogramAnswer, HeatMapAnswer, Attainment,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -231,6 +271,58 @@ _REBUILD: Final = {
 _LETTER_TEXT: Final = '{"event_type": "success", "status": "fine", "latency_ms": 12}'
 _ACCEPTED: Final = {"accepted": 1, "duplicate": False, "entries": ["1765722790601-0", "1765722790601-0"]}
 
+_SPAN: Final = {"from": "2025-12-14T13:00:00.000Z", "to": "2025-12-14T15:00:00.000Z"}
+_SERIES: Final = {
+    **_SPAN,
+    "step": 3600,
+    "metrics": ["p95", "error_rate"],
+    "series": [
+        {
+            "system_id": 3,
+            "points": [
+                {"time": "2025-12-14T13:00:00.000Z", "p95": 84.3, "error_rate": 0.01, "revised": 2},
+                {"time": "2025-12-14T14:00:00.000Z", "p95": None, "error_rate": None},
+            ],
+            "as_of": _TIME,
+        }
+    ],
+}
+_HISTOGRAM: Final = {
+    "system_id": 3,
+    **_SPAN,
+    "as_of": _TIME,
+    "stage": None,
+    "total": 3,
+    "min": 1.0,
+    "mean": 1.333333,
+    "max": 2.0,
+    "buckets": [{"low": 1.0, "high": 1.0, "count": 2}, {"low": 2.0, "high": 2.0, "count": 1}],
+}
+_HEAT_MAP: Final = {
+    "system_id": 3,
+    **_SPAN,
+    "step": 3600,
+    "as_of": _TIME,
+    "stage": None,
+    "times": ["2025-12-14T13:00:00.000Z", "2025-12-14T14:00:00.000Z"],
+    "buckets": [{"low": 0.896, "high": 1.023}, {"low": 1.792, "high": 2.047}],
+    "cells": [[0, 0, 2], [0, 1, 1]],
+}
+_ATTAINMENT: Final = {
+    "system_id": 3,
+    "objective": 99.5,
+    "latency_ms": 2000.0,
+    "window": "30d",
+    "from": "2025-11-14T14:34:00.000Z",
+    "to": "2025-12-14T14:34:00.000Z",
+    "as_of": _TIME,
+    "total": 100000,
+    "good": 99700,
+    "attained": 99.7,
+    "budget": {"allowed": 500.0, "spent": 300, "left": 0.4},
+    "burn_rate": {"5m": 0.0, "1h": 0.2, "6h": 1.1, "3d": 0.6},
+}
+
 _SENTENCES: Final = {
     400: "The request cannot be read: its Host header is none, or the connection ended within the body.",
     401: "No API key, or one that is not known. Only where LSO_API_KEYS is set.",
@@ -312,6 +404,7 @@ _TAGS: Final = {
     "systems": "What is observed.",
     "events": "What happened.",
     "health": "How well it is.",
+    "history": "How it was.",
     "service": "LSO itself.",
 }
 
@@ -324,6 +417,10 @@ def _paths() -> dict[str, Json]:
         "/systems/{system_id}/health": _of_system({"get": _GET_HEALTH}),
         "/systems/{system_id}/metrics": _of_system({"get": _GET_METRICS}),
         "/systems/{system_id}/rebuild": _of_system({"get": _GET_REBUILD, "post": _ASK_REBUILD}),
+        "/systems/{system_id}/series": _of_system({"get": _GET_SERIES}),
+        "/systems/{system_id}/histogram": _of_system({"get": _GET_HISTOGRAM}),
+        "/systems/{system_id}/slo": _of_system({"get": _GET_SLO}),
+        "/series": {"get": _GET_MANY_SERIES},
         "/dead-letters": {"get": _LIST_LETTERS, "delete": _PURGE_LETTERS},
         "/dead-letters/{system_id}/{letter_id}": _of_letter({"get": _GET_LETTER, "delete": _DELETE_LETTER}),
         "/dead-letters/{system_id}/{letter_id}/requeue": _of_letter({"post": _REQUEUE_LETTER}),
@@ -385,12 +482,12 @@ def _body(schema: str, examples: Json, **more: Json) -> Json:
     return {"required": True, "content": content}
 
 
-def _query(kind: type[msgspec.Struct], texts: dict[str, str]) -> list[Json]:
-    """The parameters of a query struct."""
+def _query(kind: type[msgspec.Struct], texts: dict[str, str], *needed: str) -> list[Json]:
+    """The parameters of a query struct, and which of them must be given."""
     schemas, _ = msgspec.json.schema_components([kind], ref_template=_REF + "{name}")
     properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"] if "$ref" in schemas[0] else {}
     return [
-        {"name": name, "in": "query", "required": False, "description": texts[name], "schema": _given(schema)}
+        {"name": name, "in": "query", "required": name in needed, "description": texts[name], "schema": _given(schema)}
         for name, schema in properties.items()
     ]
 
@@ -414,6 +511,11 @@ _HINTS: Final[tuple[tuple[str, str, Json], ...]] = (
     ("System", "created_at", {"format": "date-time"}),
     ("SeenEvent", "at", {"format": "date-time"}),
     ("SeenEvent", "ts", {"format": "date-time"}),
+    *(
+        (schema, name, {"format": "date-time"})
+        for schema in ("HistogramAnswer", "HeatMapAnswer", "Attainment")
+        for name in ("from", "to", "as_of")
+    ),
 )
 """What is checked in other ways than by the types."""
 
@@ -443,6 +545,21 @@ _TEXTS: Final = (
     ("FleetChange", "behind_s", "Seconds that the slowest partition's folding is behind"),
     ("FleetChange", "counts", "Systems by state, over the whole fleet"),
     ("FleetChange", "gone", "Systems that do not pass the filter any more, or were deleted"),
+    ("Point", "time", "Where it begins"),
+    ("Point", "revised", "Events that arrived late and are counted here; left out where there are none"),
+    ("OneSeries", "as_of", "Everything accepted up to this time is in; null before anything was folded"),
+    ("OneSeries", "stage", "With `by=stage`: the stage, null for events without one"),
+    ("HistogramAnswer", "stage", "The stage that was asked for; null for all events"),
+    ("HeatMapAnswer", "stage", "The stage that was asked for; null for all events"),
+    ("HeatMapAnswer", "cells", "[number in `times`, number in `buckets`, count] of every cell that is not empty"),
+    ("Attainment", "attained", "Per cent of the events that were good; null where there were none"),
+    (
+        "Attainment",
+        "burn_rate",
+        "By window: 1 uses the budget up exactly in the objective's window, 10 in a tenth of it",
+    ),
+    ("Spending", "allowed", "How many events may be bad"),
+    ("Spending", "left", "1 where nothing is spent, 0 where all is, below 0 where more is"),
     ("Thresholds", "error_rate", "Share of errors, 0 to 1"),
     ("Thresholds", "p95_latency", "Milliseconds"),
     ("Thresholds", "min_events", "Below this many counted events a system is at most DEGRADED"),
@@ -458,6 +575,7 @@ def _schemas() -> Json:
                 one.update(hints)
     for schema, name, text in _TEXTS:
         components[schema]["properties"][name]["description"] = text
+    components["Point"]["additionalProperties"] = {"type": ["number", "null"]}
     for one in components.values():
         one["description"] = " ".join(one["description"].split("\n\n")[0].split())
     return dict(components)
@@ -707,6 +825,91 @@ _GET_METRICS: Final = _operation(
     "The window in full",
     {"200": _json("Metrics", _METRICS, "The snapshot with percentiles, stages and event types")},
     (401, 404, 503),
+)
+_FROM_TEXT: Final = "First minute, RFC 3339; an hour before `to` where absent. More than 30 days back: a whole hour"
+_TO_TEXT: Final = "Behind the last minute, RFC 3339; the end of the present one where absent"
+_STEP_TEXT: Final = (
+    "Length of a point: seconds, or as in 5m, 6h, 1d; whole minutes, or whole hours where `from` must be"
+)
+_SERIES_TEXTS: Final = {
+    "metric": "Of total, errors, error_rate, rps, min, mean, max, p1 to p100, p999, p9999, p99.5 and the like; commas between; "
+    f"at most {MOST_METRICS}",
+    "from": _FROM_TEXT,
+    "to": _TO_TEXT,
+    "step": _STEP_TEXT + ". Where absent, it is chosen to make up to 500 points",
+    "by": "A series for each stage",
+}
+_SERIES_LIMITS: Final = (
+    f"At most {MOST_POINTS} points a series, {MOST_POINTS_IN_ALL} in all and {MOST_ROWS} rollup rows in one request. "
+)
+_GET_SERIES: Final = _operation(
+    "getSeries",
+    "history",
+    "Figures of one system by time",
+    {"200": _json("Series", _SERIES, "The series; `from`, `to` and `step` as they were taken")},
+    (401, 404, 422, 503),
+    description="Exact at every step and range: percentiles are ranks in merged histograms, never averages. A point without events "
+    "is null, never 0. Events that arrive late are counted in the minute in which they happened. " + _SERIES_LIMITS,
+    parameters=_query(SeriesQuery, _SERIES_TEXTS),
+)
+_GET_MANY_SERIES: Final = _operation(
+    "getManySeries",
+    "history",
+    "Figures of several systems by time",
+    {"200": _json("Series", _SERIES, "The series of all systems over the same points")},
+    (401, 404, 422, 503),
+    description=f"As of one system, for up to {MOST_SYSTEMS} of them. " + _SERIES_LIMITS,
+    parameters=_query(
+        ManySeriesQuery, {"systems": f"Ids with commas between, at most {MOST_SYSTEMS}", **_SERIES_TEXTS}, "systems"
+    ),
+)
+_GET_HISTOGRAM: Final = _operation(
+    "getHistogram",
+    "history",
+    "The distribution of one system's latencies",
+    {
+        "200": {
+            "description": "The buckets, the heat map, or with `Accept: application/vnd.hdrhistogram` the standard encoding of "
+            "HdrHistogram (V2, compressed, base64), in whole microseconds",
+            "headers": {"Vary": {"description": "Accept", "schema": {"type": "string"}}},
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [{"$ref": _REF + "HistogramAnswer"}, {"$ref": _REF + "HeatMapAnswer"}]},
+                    "examples": {"buckets": {"value": _HISTOGRAM}, "heatmap": {"value": _HEAT_MAP}},
+                },
+                HDR: {"schema": {"type": "string", "contentEncoding": "base64"}},
+            },
+        }
+    },
+    (401, 404, 422, 503),
+    parameters=_query(
+        HistogramQuery,
+        {
+            "from": _FROM_TEXT,
+            "to": _TO_TEXT,
+            "stage": "Only this stage; empty for events without one",
+            "form": "`buckets`, or a `heatmap` by time",
+            "step": "Of a heat map: " + _STEP_TEXT,
+            "parts": "Of a heat map: into how many buckets each doubling of the latency is cut",
+        },
+    ),
+)
+_GET_SLO: Final = _operation(
+    "getSlo",
+    "history",
+    "How far an objective is met, and how fast the rest of its budget goes",
+    {"200": _json("Attainment", _ATTAINMENT, "Over the window that ends with the present minute")},
+    (401, 404, 422, 503),
+    description="Good is an event that is no error and, where `latency_ms` is given, took no longer (to 0.1 %).",
+    parameters=_query(
+        SloQuery,
+        {
+            "objective": "Per cent of the events that must be good",
+            "latency_ms": "How long a good event may take",
+            "window": "As in 6h or 30d; whole minutes, or whole hours past 30 days",
+        },
+        "objective",
+    ),
 )
 _GET_FLEET: Final = _operation(
     "getFleet",

@@ -147,6 +147,8 @@ def _word(kind: Any) -> str:
 
 
 def _bounded(base: Any, metas: list[msgspec.Meta]) -> str:
+    if base is float:
+        return _bounded_number(metas)
     low = next((meta.ge for meta in metas if meta.ge is not None), None)
     high = next((meta.le for meta in metas if meta.le is not None), None)
     least = next((meta.min_length for meta in metas if meta.min_length is not None), 0)
@@ -157,4 +159,14 @@ def _bounded(base: Any, metas: list[msgspec.Meta]) -> str:
         return "a string" + (f" of {least} to {most} bytes" if most is not None else "")
     if base in {tuple, list}:
         return "an array" + (f" of at most {most}" if most is not None else "") + " strings of 1 to 200 bytes"
-    return {float: "a number", bool: "true or false"}.get(base, "a JSON object")
+    return {bool: "true or false"}.get(base, "a JSON object")
+
+
+def _bounded_number(metas: list[msgspec.Meta]) -> str:
+    bounds = [
+        f"{word} {bound}"
+        for meta in metas
+        for word, bound in (("from", meta.ge), ("above", meta.gt), ("to", meta.le), ("below", meta.lt))
+        if bound is not None
+    ]
+    return " ".join(["a number", " and ".join(bounds).replace(" and to ", " to ")]).strip()
