@@ -183,7 +183,7 @@ class RealSentinels:
             wait_for(lambda: _follows(self.servers[1]), "the replica follows", START_S)
             watch = (
                 f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2\n"
-                f"sentinel down-after-milliseconds {SERVICE} {down_ms}\nsentinel failover-timeout {SERVICE} 5000\n"
+                f"sentinel down-after-milliseconds {SERVICE} {down_ms}\nsentinel failover-timeout {SERVICE} 2000\n"
             )
             self.sentinels += [Node(binary, folder, sentinel=watch) for _ in range(3)]
             wait_for(lambda: all(map(self._is_ready, self.sentinels)), "the sentinels know each other", START_S)

@@ -1,9 +1,10 @@
 """An outside Redis of several servers, one of which is killed while events come in; a replica takes over."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -14,11 +15,13 @@ from tests.chaos.trial import Trial
 from tests.e2e.load import Load
 from tests.e2e.service import Service
 from tests.e2e.systems import ObservedSystem, events, register
-from tests.redises import Node, running_cluster, running_sentinels, running_single
+from tests.redises import Node, RealSentinels, running_cluster, running_sentinels, running_single
 from tests.waiting import wait_for
 
 BACK_S = 30.0
 """A failover takes two or three seconds here; a machine that others use as well gets more."""
+FOLLOWED_S = 5.0
+"""A connection is given up after 2 s without an answer, and a new master asked for."""
 SETTLE_S = 60.0
 BATCH = 50
 Store = Callable[[int], Any]
@@ -68,12 +71,15 @@ def sentinel_failover(trial: Trial) -> None:
         systems = [register(http, window_seconds=3_600) for _ in range(trial.size(4, 12))]
         accepted: Counter[int] = Counter()
         waits: list[float] = []
+        elections: list[float] = []
         for left in reversed(range(trial.size(1, 5))):
             with Load(service.url, [one.id for one in systems], batch=BATCH) as load:
                 _until_taken(load, systems)
                 victim = sentinels.master()
-                victim.kill()
-                waits.append(_until_back(trial, systems, [], time.monotonic()))
+                with _Election(sentinels, victim) as election:
+                    victim.kill()
+                    waits.append(_until_back(trial, systems, [], time.monotonic()))
+                elections.append(election.took_s)
                 _until_taken(load, systems)
             accepted += load.accepted
             _note(trial, load)
@@ -82,7 +88,33 @@ def sentinel_failover(trial: Trial) -> None:
             victim.start()
             wait_for(lambda: _has_followers(sentinels.servers), "the new master has a replica", SETTLE_S)
         _judge(trial, service, lambda _: sentinels.master().client, systems, accepted)
+    after = max(wait - election for wait, election in zip(waits, elections, strict=True))
+    trial.check(after <= FOLLOWED_S, f"LSO took events {after:.1f} s after the sentinels had a new master")
     trial.figures["answers_again_max_s"] = round(max(waits), 1)
+    trial.figures["elected_max_s"] = round(max(elections), 1)
+    trial.figures["answers_after_election_max_s"] = round(after, 1)
+
+
+class _Election:
+    """How long the sentinels take from a master's death until they name another: their part of an outage, not LSO's."""
+
+    def __init__(self, sentinels: RealSentinels, victim: Node) -> None:
+        self.took_s = 0.0
+        self._sentinels = sentinels
+        self._victim = victim
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _watch(self) -> None:
+        wait_for(lambda: self._sentinels.master() is not self._victim, "the sentinels name another master", BACK_S)
+        self.took_s = time.monotonic() - self._began
 
 
 def _until_taken(load: Load, systems: list[ObservedSystem]) -> None:
