@@ -1,7 +1,8 @@
 """A request's body, decoded and validated into a `Batch`.
 
-Two readings of the same rules. `quick` lets msgspec decode and validate in one go and settles what types cannot say
-with a few operations over the whole body; it answers None where it cannot be sure. `careful` then looks at every event
+Two readings of the same rules. `quick` reads events that are all written alike by columns (`regular`); others it lets
+msgspec decode and validate in one go, and settles what types cannot say with a few operations over the whole body. It
+answers None where it cannot be sure. `careful` then looks at every event
 by itself, names what is wrong, and is the truth: a property test holds the two against each other.
 """
 
@@ -13,9 +14,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import xxhash
 
-from lso_core.compute import columns, scrutiny
+from lso_core.compute import columns, regular, scrutiny
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import Outline, holds_more, may_hold_more, outline
+from lso_core.compute.payloads import QuickPayload
 from lso_core.compute.scrutiny import EVENT_DEPTH, Problem
 from lso_core.model.batches import Batch, Reject
 from lso_core.model.errors import Finding, InputError
@@ -32,16 +34,6 @@ from lso_core.model.events import (
 
 REJECTS: Final = 1_000
 """Most bad events of a batch that `on_invalid=skip` sets aside; past it the batch is refused."""
-
-# Typing a payload's numbers as float makes the decoder refuse every number beyond one. Types cannot recurse and their
-# cost doubles with each level, so payloads that nest deeper than this are left to the careful reading.
-_Scalar = bool | float | str | None
-_Level5 = _Scalar | list[_Scalar] | dict[str, _Scalar]
-_Level4 = _Scalar | list[_Level5] | dict[str, _Level5]
-_Level3 = _Scalar | list[_Level4] | dict[str, _Level4]
-_Level2 = _Scalar | list[_Level3] | dict[str, _Level3]
-QuickPayload = dict[str, _Level2]
-"""Payloads that are certainly good, but for their size."""
 
 
 class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -119,17 +111,22 @@ def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good."""
     if may_hold_more(post.body, post.most_containers):
         return None
+    cut = regular.cut(post.body, post.system_id, post.most_events, ndjson=post.ndjson) or _cut(post)
+    if cut is None or not is_complete(cut):
+        return None
+    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
+    return batch_of(post, cut, columns.pack_body(post.body, kind))
+
+
+def _cut(post: Post) -> columns.Columns | None:
+    """The columns of events that are decoded one by one."""
     try:
         events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
         if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
             return None
-        cut = columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
+        return columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
     except (ValueError, RecursionError):  # also of msgspec and of Unicode
         return None
-    if not is_complete(cut):
-        return None
-    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
-    return batch_of(post, cut, columns.pack_body(post.body, kind))
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:

@@ -31,3 +31,9 @@ def view(data: bytes, width: int, count: int, at: int) -> npt.NDArray[Any]:
     if width not in _DTYPES:
         raise UnknownWidthError(f"a width of {width} bytes")
     return np.frombuffer(data, _DTYPES[width], count, at)
+
+
+def rows_at(data: bytes | memoryview, places: Ints, width: int) -> npt.NDArray[np.uint8]:
+    """The `width` bytes at each of the places, a row each. Raises IndexError past the end."""
+    windows = np.ndarray(max(0, len(data) - width + 1), f"V{width}", data, 0, (1,))
+    return windows[places].view(np.uint8).reshape(len(places), width)

@@ -2,39 +2,26 @@
 
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lso_core.compute import timestamps
+from lso_core.compute import payloads, timestamps
 from lso_core.compute.arrow.sheet import column_of
 from lso_core.compute.arrow.texts import codes_of, texts_of, valid_of
-from lso_core.compute.batches import QuickPayload
 from lso_core.compute.columns import Bools, Columns, Numbers, to_us
 from lso_core.compute.packing import Ints
 from lso_core.model import times
-from lso_core.model.events import LATENCY_MS_MAX, NAME_BYTES, PAYLOAD_BYTES
+from lso_core.model.events import LATENCY_MS_MAX, NAME_BYTES
 
 Floats = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.uint8]
 
 UNIT_S: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """How many of a timestamp's units make a second."""
 _TS_BYTES: Final = 40
 """No RFC 3339 text that is read is longer."""
-_DIGITS: Final = 309
-"""A number of fewer digits and no exponent is one that a double can hold."""
 _STATUSES: Final = {"ok": 0, "error": 1}
-
-
-class _Object(msgspec.Struct, gc=False):
-    """Any JSON object: its members are parsed and dropped."""
-
-
-_objects = msgspec.json.Decoder(_Object)
-_payloads = msgspec.json.Decoder(QuickPayload)
 
 
 class DoubtError(Exception):
@@ -176,57 +163,6 @@ def _check_payloads(column: Any | None) -> None:
         return
     kept = column.dictionary if pa.types.is_dictionary(column.type) else column
     texts = texts_of(kept)
-    if not texts.are_within(2, PAYLOAD_BYTES):
-        raise DoubtError
     starts, ends = texts.start[texts.valid], (texts.start + texts.length)[texts.valid]
-    if len(starts) and not (_are_flat(texts.data, starts, ends) or _are_fine(texts.data, starts, ends)):
+    if not payloads.are_fine(texts.data, starts, ends):
         raise DoubtError
-
-
-def _are_flat(data: memoryview, starts: Ints, ends: Ints) -> bool:
-    """Whether all payloads are objects without anything nested, escaped or out of bounds in them.
-
-    Each begins with the only opening bracket that it has and ends with the only closing one. So if the decoder finds as
-    many objects in all of them, one after the other, as there are payloads, each of them is one: an object takes an
-    opening bracket, and those within strings would then be missing.
-    """
-    begin, end = int(starts[0]), int(ends[-1])
-    if int((ends - starts).sum()) != end - begin:
-        return False
-    text = np.frombuffer(data, np.uint8, end - begin, begin)
-    opening, closing = text == ord("{"), text == ord("}")
-    if np.count_nonzero(opening) != len(starts) or np.count_nonzero(closing) != len(starts):
-        return False
-    if not (opening[starts - begin].all() and closing[ends - begin - 1].all()):
-        return False
-    if (text == ord("[")).any() or (text == ord("\\")).any() or not _are_finite(text, starts, ends):
-        return False
-    try:
-        return len(_objects.decode_lines(data[begin:end])) == len(starts)
-    except ValueError:
-        return False
-
-
-def _are_finite(text: Bytes, starts: Ints, ends: Ints) -> bool:
-    """True only where no number is beyond a double: none has an exponent or very many digits."""
-    if int((ends - starts).max()) >= _DIGITS:
-        return False
-    marks = np.flatnonzero((text | 0x20) == ord("e"))
-    before = text[np.maximum(marks - 1, 0)]
-    return not ((before >= ord("0")) & (before <= ord("9"))).any()
-
-
-def _are_fine(data: memoryview, starts: Ints, ends: Ints) -> bool:
-    """Whether all payloads are objects of bounded nesting and of finite numbers.
-
-    A line break cannot be part of a JSON string, and between two values it separates; each payload begins with an
-    opening bracket and ends with a closing one. So none runs on into the next, and with as many objects as payloads
-    each of them is one.
-    """
-    lines = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    if not all(line[0] == ord("{") and line[-1] == ord("}") for line in lines):
-        return False
-    try:
-        return len(_payloads.decode_lines(b"\n".join(lines))) == len(lines)
-    except (ValueError, RecursionError):
-        return False

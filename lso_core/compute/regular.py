@@ -1,0 +1,340 @@
+"""Batches whose events are all written alike, read by whole columns instead of event by event.
+
+The events of a batch come from one serializer: the same members in the same order with the same white space, so that
+only values differ. The first event tells that text; then each member is one step over all events at once. Every byte
+of the body is held against that text or is part of a value, and every value against the rules of its field, so what
+is taken here is JSON with exactly these values. Where anything differs the answer is None, and nothing is said.
+"""
+
+import functools
+import re
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lso_core.compute import decimals, payloads, timestamps
+from lso_core.compute.columns import Bools, Columns, Numbers, to_us
+from lso_core.compute.packing import Ints, rows_at
+from lso_core.model import times
+from lso_core.model.events import NAME_BYTES, LatencyMs
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+FEWEST: Final = 32
+"""Below this many events the steps cost more than they save."""
+_MOST_NAMES: Final = 24
+"""With more different names in a batch than this the steps cost more than they save."""
+_MOST_NAME: Final = 31
+_MOST_NUMBER: Final = 24
+_WORD: Final = 8
+_BACK: Final = b" " * 512
+"""Behind the body, so that what is taken at its end stays within."""
+
+_HEAD: Final = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"events"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
+_TAIL: Final = re.compile(rb"\}([ \t\r\n]*\][ \t\r\n]*\}[ \t\r\n]*)\Z")
+_BETWEEN: Final = re.compile(rb"\}([ \t\r\n]*,[ \t\r\n]*)\Z")
+_LINE_TAIL: Final = re.compile(rb"\}([ \t\r]*\n?)\Z")
+_LINE_BETWEEN: Final = re.compile(rb"\}([ \t\r]*\n)\Z")
+_MEMBER: Final = re.compile(
+    rb'(?P<before>[{,][ \t\r\n]*"(?P<name>[a-z_]{2,10})"[ \t\r\n]*:[ \t\r\n]*)'
+    rb'(?:(?P<null>null)|(?P<quote>")[^"\\]*"|(?P<number>[0-9][0-9.]*)|(?P<object>(?=\{)))'
+)
+_CLOSING: Final = re.compile(rb"[ \t\r\n]*\}")
+_EDGE: Final = 200
+"""So many bytes are looked at for what stands between events and behind the last."""
+
+_latencies = msgspec.json.Decoder(list[LatencyMs])
+_STATUSES: Final = {"ok": 0, "error": 1}
+_KINDS: Final = {
+    "event_type": "quote",
+    "status": "quote",
+    "ts": "quote",
+    "run_id": "quote",
+    "stage": "quote",
+    "latency_ms": "number",
+    "system_id": "number",
+    "payload": "object",
+}
+_NEEDED: Final = frozenset({"event_type", "status"})
+
+
+class _IrregularError(Exception):
+    """The events are not certain to be good, or not all written alike."""
+
+
+class _Member(NamedTuple):
+    name: str
+    before: bytes
+    """The text from the value before, or from the event's beginning, to this value; also its opening quote."""
+    end: bytes
+    """The byte behind the value."""
+
+
+class _Form(NamedTuple):
+    """How every event is written."""
+
+    members: list[_Member]
+    closing: bytes
+    """The text from the last value to the event's end."""
+
+
+def cut(body: bytes, system_id: int, most_events: int, *, ndjson: bool) -> Columns | None:
+    """The columns of a body's events; None where it is not certain that all are good, or they are not alike."""
+    try:
+        start = _start(body, ndjson=ndjson)
+        form = _form(body, start, system_id, ndjson=ndjson)
+        events = _Events.of(body, start, form, most_events, ndjson=ndjson)
+        return _read(events, form)
+    except (_IrregularError, ValueError, IndexError):  # also of the decoder and of Unicode
+        return None
+
+
+def _start(body: bytes, *, ndjson: bool) -> int:
+    """Where the first event begins."""
+    if ndjson:
+        return 0
+    head = _HEAD.match(body)
+    if head is None:
+        raise _IrregularError
+    return head.end()
+
+
+def _form(body: bytes, at: int, system_id: int, *, ndjson: bool) -> _Form:
+    """The form of the event at `at`. Its payload must be the last member."""
+    members: list[_Member] = []
+    seen: set[str] = set()
+    pending = b""
+    while (found := _MEMBER.match(body, at)) is not None:
+        name, kind = found["name"].decode(), str(found.lastgroup)
+        if name in seen or not _may_be(name, kind):
+            raise _IrregularError
+        seen.add(name)
+        at = found.end()
+        if kind == "null" or (name == "system_id" and found["number"] == b"%d" % system_id):
+            pending += found[0]
+            continue
+        if name == "system_id":
+            raise _IrregularError
+        members.append(_Member(name, pending + found["before"] + (b'"' if kind == "quote" else b""), body[at : at + 1]))
+        pending = b'"' if kind == "quote" else b""
+        if kind == "object":
+            break
+    closing = b"}" if members and members[-1].name == "payload" else _closing(body, at)
+    if not seen >= _NEEDED or (
+        ndjson and any(b"\n" in text for text in (pending, closing, *(m.before for m in members)))
+    ):
+        raise _IrregularError
+    return _Form(members, pending + closing)
+
+
+def _may_be(name: str, kind: str) -> bool:
+    """Whether a field of that name may have such a value."""
+    return name in _KINDS and (kind == _KINDS[name] or (kind == "null" and name not in _NEEDED))
+
+
+def _closing(body: bytes, at: int) -> bytes:
+    found = _CLOSING.match(body, at)
+    if found is None:
+        raise _IrregularError
+    return found[0]
+
+
+class _Events:
+    """The events of a body, and how far each of them has been read."""
+
+    def __init__(self, body: bytes, starts: Ints, ends: Ints) -> None:
+        self.text = body + _BACK
+        self.at = starts.copy()
+        self.ends = ends
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @classmethod
+    def of(cls, body: bytes, start: int, form: _Form, most_events: int, *, ndjson: bool) -> "_Events":
+        """Tell the events apart by the text that they begin with; what stands between them is checked."""
+        opening = form.members[0].before
+        second = body.find(opening, start + len(opening))
+        between = (_LINE_BETWEEN if ndjson else _BETWEEN).search(body, max(0, second - _EDGE), max(0, second))
+        tail = (_LINE_TAIL if ndjson else _TAIL).search(body, max(0, len(body) - _EDGE))
+        if between is None or tail is None:
+            raise _IrregularError
+        starts = _places(body, opening)
+        if not FEWEST <= len(starts) <= most_events or starts[0] != start:
+            raise _IrregularError
+        if ndjson and body.count(b"\n") - len(starts) not in {-1, 0}:
+            raise _IrregularError
+        ends = np.append(starts[1:] - len(between[1]), tail.start(1))
+        events = cls(body, starts, ends)
+        events._check_between(between[0])
+        return events
+
+    def _check_between(self, text: bytes) -> None:
+        starts, self.at = self.at, self.ends - 1
+        self.at[-1] = self.at[0]  # behind the last there is something else
+        self.expect(text)
+        self.at = starts
+
+    def rows(self, width: int) -> Bytes:
+        """The next `width` bytes of each event."""
+        return rows_at(self.text, self.at, width)
+
+    def expect(self, text: bytes) -> None:
+        """Every event goes on with `text`: pass over it."""
+        if not self.go_on(text):
+            raise _IrregularError
+        self.at += len(text)
+
+    def go_on(self, text: bytes) -> bool:
+        """Whether every event goes on with `text`."""
+        flat, width = self.rows(len(text)).ravel(), len(text)
+        # As each row is as the one before, and the first as the text: one comparison of all bytes.
+        return flat[:width].tobytes() == text and bool((flat[width:] == flat[:-width]).all())
+
+    def quoted(self, index: int) -> bytes:
+        """The text up to the next quote of an event, of a name at most."""
+        at = int(self.at[index])
+        return self.text[at : self.text.index(b'"', at, at + NAME_BYTES + 1)]
+
+
+def _hold(words: Words, text: bytes) -> Bools:
+    """Which rows begin with `text`."""
+    (word, mask), *more = _pattern(text)
+    differ = (words[:, 0] ^ word) & mask
+    for number, (word, mask) in enumerate(more, 1):
+        differ |= (words[:, number] ^ word) & mask
+    same: Bools = differ == 0
+    return same
+
+
+@functools.lru_cache(maxsize=1_024)
+def _pattern(text: bytes) -> list[tuple[np.uint64, np.uint64]]:
+    """The words of a row that begins with `text`, and which of their bits count."""
+    size = -(-len(text) // _WORD) * _WORD
+    words, masks = (np.frombuffer(one.ljust(size, b"\0"), "<u8") for one in (text, b"\xff" * len(text)))
+    return list(zip(words, masks, strict=True))
+
+
+def _places(body: bytes, opening: bytes) -> Ints:
+    """Where in the body `opening` may stand; some of it may be within payloads, which then do not fit."""
+    text = np.frombuffer(body, np.uint8)
+    braces = np.flatnonzero(text[: len(text) - _WORD + 1] == opening[0])
+    return braces[_hold(rows_at(body, braces, _WORD).view("<u8"), opening[:_WORD])]
+
+
+def _read(events: _Events, form: _Form) -> Columns:
+    count = len(events)
+    ts_ms, has_ts = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    latency_us, has_latency = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    names = {"stage": Numbers({None: 0}), "event_type": Numbers(), "status": Numbers()}
+    positions = dict.fromkeys(names, ts_ms)
+    for member in form.members:
+        match member.name:
+            case "ts":
+                ts_ms, has_ts = _times(events, member), np.ones(count, np.bool_)
+            case "run_id":
+                _pass_ids(events, member)
+            case "latency_ms":
+                latency_us, has_latency = _latency_us(events, member), np.ones(count, np.bool_)
+            case "payload":
+                _pass_payloads(events, member)
+            case name:
+                positions[name] = _positions(events, member, names[name])
+    events.expect(form.closing)
+    if not np.array_equal(events.at, events.ends):
+        raise _IrregularError
+    if not names["status"].keys() <= _STATUSES.keys():
+        raise _IrregularError
+    errors = np.array([_STATUSES[str(name)] for name in names["status"]], np.bool_)
+    stages, event_types = (tuple(one for one in names[name] if one is not None) for name in ("stage", "event_type"))
+    return Columns(
+        ts_ms,
+        has_ts,
+        latency_us,
+        has_latency,
+        errors[positions["status"]],
+        positions["stage"],
+        positions["event_type"],
+        stages,
+        event_types,
+    )
+
+
+def _times(events: _Events, member: _Member) -> Ints:
+    events.expect(member.before)
+    ts_ms = timestamps.parse_fixed(events.rows(times.TEXT_LENGTH))
+    if ts_ms is None:
+        raise _IrregularError
+    events.at += times.TEXT_LENGTH
+    return ts_ms
+
+
+def _positions(events: _Events, member: _Member, numbers: Numbers) -> Ints:
+    """The number of each event's name."""
+    events.expect(member.before)
+    words = events.rows(_MOST_NAME + 1).view("<u8")
+    positions, done = np.zeros(len(events), np.int64), np.zeros(len(events), np.bool_)
+    lengths = [0] * len(numbers)
+    index = 0
+    for _ in range(_MOST_NAMES):
+        name = events.quoted(index)
+        same = _hold(words, name + b'"')
+        positions[same] = numbers[_text(name, _MOST_NAME)]
+        lengths.append(len(name))
+        done |= same
+        if done.all():
+            events.at += np.array(lengths)[positions]
+            return positions
+        index = int(done.argmin())
+    raise _IrregularError
+
+
+def _text(name: bytes, most: int = NAME_BYTES) -> str:
+    """A name. Raises _IrregularError where it is none, or not certain to be one."""
+    if not name.isascii() or b"\\" in name or not 0 < len(name) <= most or min(name) < ord(" "):
+        raise _IrregularError
+    return name.decode()
+
+
+def _pass_ids(events: _Events, member: _Member) -> None:
+    events.expect(member.before)
+    first = events.quoted(0)
+    _text(first)
+    if not events.go_on(first + b'"'):
+        text = events.rows(len(first))
+        legal = (text >= ord(" ")) & (text < 0x7F) & (text != ord('"')) & (text != ord("\\"))
+        if not legal.all():
+            raise _IrregularError
+    events.at += len(first)
+
+
+def _latency_us(events: _Events, member: _Member) -> Ints:
+    events.expect(member.before)
+    words = events.rows(2 * _WORD).view("<u8")
+    latency_ms, lengths = decimals.parse(words, member.end) or _slow_latencies(events, member.end)
+    events.at += lengths
+    return to_us(latency_ms, np.ones(len(events), np.bool_))
+
+
+def _slow_latencies(events: _Events, end: bytes) -> tuple[npt.NDArray[np.float64], Ints]:
+    """Numbers of any form, and their lengths."""
+    rows = events.rows(_MOST_NUMBER)
+    lengths = (rows == ord(end)).argmax(axis=1)
+    if not lengths.all():
+        raise _IrregularError
+    lines = payloads.lines_of(events.text, events.at, events.at + lengths)
+    values = _latencies.decode(b"[" + lines.replace(b"\n", b",")[:-1] + b"]")
+    if len(values) != len(events):
+        raise _IrregularError
+    return np.array(values, np.float64), lengths
+
+
+def _pass_payloads(events: _Events, member: _Member) -> None:
+    events.expect(member.before)
+    ends = events.ends - 1
+    if not payloads.are_fine(events.text, events.at, ends):
+        raise _IrregularError
+    events.at = ends
