@@ -168,7 +168,7 @@ def _sent(letter: DeadLetter) -> tuple[bytes, bool] | None:
         body, kind = columns.unpack_body(letter.body)
     except (CorruptEntryError, NewerFormatError):
         return None
-    return None if kind is BodyKind.ARROW else (body, kind is BodyKind.NDJSON)
+    return (body, kind is BodyKind.NDJSON) if kind in {BodyKind.JSON, BodyKind.NDJSON} else None
 
 
 def _text(letter: DeadLetter) -> str | None:

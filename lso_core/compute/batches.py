@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import xxhash
 
-from lso_core.compute import columns, regular, scrutiny
+from lso_core.compute import columns, parts, regular, scrutiny
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import Outline, holds_more, may_hold_more, outline
 from lso_core.compute.payloads import QuickPayload
@@ -111,7 +111,10 @@ def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good."""
     if may_hold_more(post.body, post.most_containers):
         return None
-    cut = regular.cut(post.body, post.system_id, post.most_events, ndjson=post.ndjson) or _cut(post)
+    alike = regular.read(post.body, post.system_id, post.most_events, ndjson=post.ndjson)
+    if alike is not None and is_complete(alike.columns):
+        return batch_of(post, alike.columns, columns.pack_body(parts.encode(alike.parts), BodyKind.PARTS))
+    cut = _cut(post)
     if cut is None or not is_complete(cut):
         return None
     kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON

@@ -45,6 +45,8 @@ class BodyKind(enum.IntEnum):
     NDJSON = 1
     ARROW = 2
     """An Arrow stream of what the columns do not tell."""
+    PARTS = 3
+    """`compute.parts`: the same, of JSON or NDJSON."""
 
 
 _MOST_SHRUNK: Final = 255

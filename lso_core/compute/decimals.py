@@ -13,8 +13,8 @@ from lso_core.compute.packing import Ints
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
-MOST: Final = 8
-"""Longest number that is read, in characters."""
+WIDTH: Final = 16
+"""Bytes that are looked at; a number has eight at most."""
 
 _ONES: Final = np.uint64(0x0101010101010101)
 _HIGHS: Final = np.uint64(0x8080808080808080)
@@ -26,7 +26,7 @@ _1, _7, _8, _16, _32, _64 = map(np.uint64, (1, 7, 8, 16, 32, 64))
 _PAIRS: Final = (np.uint64(10), np.uint64(0x00FF00FF00FF00FF))
 _FOURS: Final = (np.uint64(100), np.uint64(0x0000FFFF0000FFFF))
 _EIGHT: Final = (np.uint64(10_000), np.uint64(0xFFFFFFFF))
-_POWERS: Final = 10.0 ** np.arange(MOST)
+_POWERS: Final = 10.0 ** np.arange(8)
 
 
 def parse(words: Words, end: bytes) -> tuple[Floats, Ints] | None:

@@ -37,30 +37,32 @@ _objects = msgspec.json.Decoder(_Object)
 _payloads = msgspec.json.Decoder(QuickPayload)
 
 
-def are_fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
-    """Whether every text of `data` between these places is a payload within its caps, with finite numbers.
+def fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes | memoryview | None:
+    """The texts of `data` between these places, one after another, where every one is a payload within its caps.
 
-    Each must begin with an opening bracket and end with a closing one. Behind that only a comma or another closing one
-    could go on, which no text begins with; and no string goes on over the end of a line. So where the decoder finds as
-    many objects as there are lines, each of them is one. That holds also without the line ends where no text has a
-    second opening bracket, so that none can be more than one object.
+    None where that is not certain, or a number is not finite. Each must begin with an opening bracket and end with a
+    closing one. Behind that only a comma or another closing one could go on, which no text begins with; and no string
+    goes on over the end of a line. So where the decoder finds as many objects as there are lines, each of them is one.
+    That holds also without the line ends where no text has a second opening bracket, so that none can be more than one
+    object.
     """
     if not len(starts):
-        return True
+        return b""
     lengths, text = ends - starts, np.frombuffer(data, np.uint8)
     most, begin, end = int(lengths.max()), int(starts[0]), int(ends[-1])
     if int(lengths.min()) < 2 or most > PAYLOAD_BYTES:
-        return False
+        return None
     if not ((text[starts] == ord("{")).all() and (text[ends - 1] == ord("}")).all()):
-        return False
+        return None
     are_together = int(lengths.sum()) == end - begin
     lines = data[begin:end] if are_together else lines_of(data, starts, ends)
     if _are_flat(lines, len(starts), most):
-        return _decode(_objects, lines) == len(starts)
-    return _decode(_payloads, lines_of(data, starts, ends) if are_together else lines) == len(starts)
+        return lines if _count(_objects, lines) == len(starts) else None
+    lines = lines_of(data, starts, ends) if are_together else lines
+    return lines if _count(_payloads, lines) == len(starts) else None
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], lines: bytes | memoryview) -> int | None:
+def _count(decoder: msgspec.json.Decoder[Any], lines: bytes | memoryview) -> int | None:
     """How many values there are; None where one is wrong."""
     try:
         return len(decoder.decode_lines(lines))

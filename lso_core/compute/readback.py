@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lso_core.compute import columns, libraries
 from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
+from lso_core.compute.parts import Rows
 from lso_core.model import times
 from lso_core.model.batches import Page, StoredEntry
 from lso_core.model.errors import Finding, InputError, UnsupportedTypeError
@@ -178,22 +179,37 @@ def _events(body: bytes, kind: BodyKind, cut: Columns) -> Callable[[int], _Store
         return _line.decode_lines(body).__getitem__
     if kind is BodyKind.JSON:
         return _envelope.decode(body).events.__getitem__
+    if kind is BodyKind.PARTS:
+        parts = Rows(body, len(cut))
+        return lambda index: _of_parts(parts, index, cut)
     rows = libraries.arrow().Rows(body)
     return lambda index: _of_row(rows, index, cut)
 
 
 def _of_row(rows: "arrow.Rows", index: int, cut: Columns) -> _Stored:
     """An event of an Arrow body, which leaves out what the columns tell."""
-    latency_ms, payload = rows.value(index, "latency_ms"), rows.value(index, "payload")
+    payload = rows.value(index, "payload")
+    raw = msgspec.Raw(b"null" if payload is None else payload.strip(" \t\r\n").encode())
+    return _of_columns(cut, index, rows.value(index, "latency_ms"), rows.value(index, "run_id"), raw)
+
+
+def _of_parts(parts: Rows, index: int, cut: Columns) -> _Stored:
+    """An event of a body in parts, which leaves out the same."""
+    return _of_columns(cut, index, parts.latency_ms(index), parts.run_id(index), parts.payload(index))
+
+
+def _of_columns(
+    cut: Columns, index: int, latency_ms: float | None, run_id: str | None, payload: msgspec.Raw
+) -> _Stored:
     if latency_ms is None and cut.has_latency[index]:
         latency_ms = int(cut.latency_us[index]) / 1_000
     return _Stored(
         event_type=cut.event_types[cut.event_type[index]],
         status="error" if cut.error[index] else "ok",
         latency_ms=None if latency_ms is None else float(latency_ms),
-        run_id=rows.value(index, "run_id"),
+        run_id=run_id,
         stage=cut.stages[cut.stage[index] - 1] if cut.stage[index] else None,
-        payload=msgspec.Raw(b"null" if payload is None else payload.strip(" \t\r\n").encode()),
+        payload=payload,
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import decimals, payloads, timestamps
+from lso_core.compute import decimals, parts, payloads, timestamps
 from lso_core.compute.columns import Bools, Columns, Numbers, to_us
 from lso_core.compute.packing import Ints, rows_at
 from lso_core.model import times
@@ -81,13 +81,24 @@ class _Form(NamedTuple):
     """The text from the last value to the event's end."""
 
 
-def cut(body: bytes, system_id: int, most_events: int, *, ndjson: bool) -> Columns | None:
-    """The columns of a body's events; None where it is not certain that all are good, or they are not alike."""
+class Alike(NamedTuple):
+    """A batch that was read."""
+
+    columns: Columns
+    parts: parts.Parts
+
+
+def read(body: bytes, system_id: int, most_events: int, *, ndjson: bool) -> Alike | None:
+    """A body's events; None where it is not certain that all are good, or they are not alike."""
     try:
         start = _start(body, ndjson=ndjson)
         form = _form(body, start, system_id, ndjson=ndjson)
         events = _Events.of(body, start, form, most_events, ndjson=ndjson)
-        return _read(events, form)
+        reading = _Reading(events)
+        for member in form.members:
+            reading.take(member)
+        events.expect(form.closing)
+        return reading.result() if np.array_equal(events.at, events.ends) else None
     except (_IrregularError, ValueError, IndexError):  # also of the decoder and of Unicode
         return None
 
@@ -184,11 +195,11 @@ class _Events:
 
     def expect(self, text: bytes) -> None:
         """Every event goes on with `text`: pass over it."""
-        if not self.go_on(text):
+        if not self.goes_on(text):
             raise _IrregularError
         self.at += len(text)
 
-    def go_on(self, text: bytes) -> bool:
+    def goes_on(self, text: bytes) -> bool:
         """Whether every event goes on with `text`."""
         flat, width = self.rows(len(text)).ravel(), len(text)
         # As each row is as the one before, and the first as the text: one comparison of all bytes.
@@ -225,71 +236,108 @@ def _places(body: bytes, opening: bytes) -> Ints:
     return braces[_hold(rows_at(body, braces, _WORD).view("<u8"), opening[:_WORD])]
 
 
-def _read(events: _Events, form: _Form) -> Columns:
-    count = len(events)
-    ts_ms, has_ts = np.zeros(count, np.int64), np.zeros(count, np.bool_)
-    latency_us, has_latency = np.zeros(count, np.int64), np.zeros(count, np.bool_)
-    names = {"stage": Numbers({None: 0}), "event_type": Numbers(), "status": Numbers()}
-    positions = dict.fromkeys(names, ts_ms)
-    for member in form.members:
+class _Reading:
+    """What was read of the events so far, member by member."""
+
+    def __init__(self, events: _Events) -> None:
+        self._events = events
+        none, zeros = np.zeros(len(events), np.bool_), np.zeros(len(events), np.int64)
+        self._ts_ms, self._has_ts = zeros, none
+        self._latency_ms, self._has_latency = np.zeros(len(events)), none
+        self._names = {"stage": Numbers({None: 0}), "event_type": Numbers(), "status": Numbers()}
+        self._positions = dict.fromkeys(self._names, zeros)
+        self._run_ids, self._run_id_bytes, self._payloads = b"", 0, b""
+
+    def take(self, member: _Member) -> None:
+        """Read a member of every event."""
+        self._events.expect(member.before)
         match member.name:
             case "ts":
-                ts_ms, has_ts = _times(events, member), np.ones(count, np.bool_)
-            case "run_id":
-                _pass_ids(events, member)
+                self._take_times()
             case "latency_ms":
-                latency_us, has_latency = _latency_us(events, member), np.ones(count, np.bool_)
+                self._take_latencies(member.end)
+            case "run_id":
+                self._take_run_ids()
             case "payload":
-                _pass_payloads(events, member)
+                self._take_payloads()
             case name:
-                positions[name] = _positions(events, member, names[name])
-    events.expect(form.closing)
-    if not np.array_equal(events.at, events.ends):
+                self._positions[name] = self._take_names(self._names[name])
+
+    def _take_times(self) -> None:
+        ts_ms = timestamps.parse_fixed(self._events.rows(times.TEXT_LENGTH))
+        if ts_ms is None:
+            raise _IrregularError
+        self._ts_ms, self._has_ts = ts_ms, np.ones(len(ts_ms), np.bool_)
+        self._events.at += times.TEXT_LENGTH
+
+    def _take_latencies(self, end: bytes) -> None:
+        events = self._events
+        found = decimals.parse(events.rows(decimals.WIDTH).view("<u8"), end) or _any_latencies(events, end)
+        self._latency_ms, lengths = found
+        self._has_latency = np.ones(len(lengths), np.bool_)
+        events.at += lengths
+
+    def _take_run_ids(self) -> None:
+        """Run ids of one length; often it is one run's batch."""
+        events = self._events
+        first = events.quoted(0)
+        _text(first)
+        if events.goes_on(first):
+            self._run_ids = first
+        else:
+            text = events.rows(len(first))
+            legal = (text >= ord(" ")) & (text < 0x7F) & (text != ord('"')) & (text != ord("\\"))
+            if not legal.all():
+                raise _IrregularError
+            self._run_ids, self._run_id_bytes = text.tobytes(), len(first)
+        events.at += len(first)
+
+    def _take_names(self, numbers: Numbers) -> Ints:
+        """The number of each event's name."""
+        events = self._events
+        words = events.rows(_MOST_NAME + 1).view("<u8")
+        positions, done = np.zeros(len(events), np.int64), np.zeros(len(events), np.bool_)
+        lengths = [0] * len(numbers)
+        index = 0
+        for _ in range(_MOST_NAMES):
+            name = events.quoted(index)
+            same = _hold(words, name + b'"')
+            positions[same] = numbers[_text(name, _MOST_NAME)]
+            lengths.append(len(name))
+            done |= same
+            if done.all():
+                events.at += np.array(lengths)[positions]
+                return positions
+            index = int(done.argmin())
         raise _IrregularError
-    if not names["status"].keys() <= _STATUSES.keys():
-        raise _IrregularError
-    errors = np.array([_STATUSES[str(name)] for name in names["status"]], np.bool_)
-    stages, event_types = (tuple(one for one in names[name] if one is not None) for name in ("stage", "event_type"))
-    return Columns(
-        ts_ms,
-        has_ts,
-        latency_us,
-        has_latency,
-        errors[positions["status"]],
-        positions["stage"],
-        positions["event_type"],
-        stages,
-        event_types,
-    )
 
+    def _take_payloads(self) -> None:
+        events = self._events
+        ends = events.ends - 1
+        lines = payloads.fine(events.text, events.at, ends)
+        if lines is None:
+            raise _IrregularError
+        self._payloads, events.at = bytes(lines), ends
 
-def _times(events: _Events, member: _Member) -> Ints:
-    events.expect(member.before)
-    ts_ms = timestamps.parse_fixed(events.rows(times.TEXT_LENGTH))
-    if ts_ms is None:
-        raise _IrregularError
-    events.at += times.TEXT_LENGTH
-    return ts_ms
-
-
-def _positions(events: _Events, member: _Member, numbers: Numbers) -> Ints:
-    """The number of each event's name."""
-    events.expect(member.before)
-    words = events.rows(_MOST_NAME + 1).view("<u8")
-    positions, done = np.zeros(len(events), np.int64), np.zeros(len(events), np.bool_)
-    lengths = [0] * len(numbers)
-    index = 0
-    for _ in range(_MOST_NAMES):
-        name = events.quoted(index)
-        same = _hold(words, name + b'"')
-        positions[same] = numbers[_text(name, _MOST_NAME)]
-        lengths.append(len(name))
-        done |= same
-        if done.all():
-            events.at += np.array(lengths)[positions]
-            return positions
-        index = int(done.argmin())
-    raise _IrregularError
+    def result(self) -> Alike:
+        """The batch. Raises _IrregularError where a status is none."""
+        statuses = self._names["status"]
+        if not statuses.keys() <= _STATUSES.keys():
+            raise _IrregularError
+        errors = np.array([_STATUSES[str(name)] for name in statuses], np.bool_)
+        columns = Columns(
+            self._ts_ms,
+            self._has_ts,
+            to_us(self._latency_ms, self._has_latency),
+            self._has_latency,
+            errors[self._positions["status"]],
+            self._positions["stage"],
+            self._positions["event_type"],
+            tuple(name for name in self._names["stage"] if name is not None),
+            tuple(str(name) for name in self._names["event_type"]),
+        )
+        latencies_ms = parts.latencies_of(columns, self._latency_ms)
+        return Alike(columns, parts.Parts(self._run_ids, self._run_id_bytes, self._payloads, latencies_ms))
 
 
 def _text(name: bytes, most: int = NAME_BYTES) -> str:
@@ -299,42 +347,14 @@ def _text(name: bytes, most: int = NAME_BYTES) -> str:
     return name.decode()
 
 
-def _pass_ids(events: _Events, member: _Member) -> None:
-    events.expect(member.before)
-    first = events.quoted(0)
-    _text(first)
-    if not events.go_on(first + b'"'):
-        text = events.rows(len(first))
-        legal = (text >= ord(" ")) & (text < 0x7F) & (text != ord('"')) & (text != ord("\\"))
-        if not legal.all():
-            raise _IrregularError
-    events.at += len(first)
-
-
-def _latency_us(events: _Events, member: _Member) -> Ints:
-    events.expect(member.before)
-    words = events.rows(2 * _WORD).view("<u8")
-    latency_ms, lengths = decimals.parse(words, member.end) or _slow_latencies(events, member.end)
-    events.at += lengths
-    return to_us(latency_ms, np.ones(len(events), np.bool_))
-
-
-def _slow_latencies(events: _Events, end: bytes) -> tuple[npt.NDArray[np.float64], Ints]:
+def _any_latencies(events: _Events, end: bytes) -> tuple[npt.NDArray[np.float64], Ints]:
     """Numbers of any form, and their lengths."""
-    rows = events.rows(_MOST_NUMBER)
-    lengths = (rows == ord(end)).argmax(axis=1)
+    lengths = (events.rows(_MOST_NUMBER) == ord(end)).argmax(axis=1)
     if not lengths.all():
         raise _IrregularError
     lines = payloads.lines_of(events.text, events.at, events.at + lengths)
+    # Each line has one number at least; so where there are as many as lines, each has one.
     values = _latencies.decode(b"[" + lines.replace(b"\n", b",")[:-1] + b"]")
     if len(values) != len(events):
         raise _IrregularError
     return np.array(values, np.float64), lengths
-
-
-def _pass_payloads(events: _Events, member: _Member) -> None:
-    events.expect(member.before)
-    ends = events.ends - 1
-    if not payloads.are_fine(events.text, events.at, ends):
-        raise _IrregularError
-    events.at = ends

@@ -4,14 +4,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lso_core.compute import batches, columns, regular
+from lso_core.compute import batches, columns, parts, regular
 from lso_core.compute.batches import Post
-from lso_core.compute.columns import Columns
+from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError
+from lso_core.compute.readback import Reading, Wanted
+from lso_core.model.batches import Batch, StoredEntry
 from lso_core.model.errors import InputError
 from lso_core.model.events import PAYLOAD_BYTES
 
@@ -21,7 +24,8 @@ EVENT = {"event_type": "success", "status": "ok", "latency_ms": 12.5}
 
 
 def cut(body: bytes, *, ndjson: bool = False, most_events: int = MOST) -> Columns | None:
-    return regular.cut(body, SYSTEM, most_events, ndjson=ndjson)
+    found = regular.read(body, SYSTEM, most_events, ndjson=ndjson)
+    return None if found is None else found.columns
 
 
 def body_of(texts: list[bytes], *, ndjson: bool = False, spaced: bool = True) -> bytes:
@@ -51,6 +55,22 @@ def truth(body: bytes, *, ndjson: bool = False) -> tuple[Any, ...] | None:
         return told(columns.decode(batches.careful(Post(body, SYSTEM, MOST, ndjson=ndjson)).columns))
     except InputError:
         return None
+
+
+def seen(batch: Batch) -> list[dict[str, Any]]:
+    """The events as they are read back."""
+    reading = Reading(SYSTEM, Wanted(), None, MOST)
+    reading.feed([StoredEntry("1-0", 1_765_722_790_529, batch.count, batch.columns, batch.body)])
+    assert reading.unreadable == []
+    return [{**msgspec.structs.asdict(one), "payload": json.loads(bytes(one.payload))} for one in reading.items]
+
+
+def batches_of(body: bytes, *, ndjson: bool = False) -> tuple[Batch, Batch]:
+    """A good batch as the quick reading and as the careful one make it."""
+    post = Post(body, SYSTEM, MOST, ndjson=ndjson)
+    quick = batches.quick(post)
+    assert quick is not None
+    return quick, batches.careful(post)
 
 
 # --- generated batches ------------------------------------------------------------------------------------------------
@@ -119,6 +139,8 @@ def test_what_is_read_by_columns_is_what_the_careful_reading_tells(sent: tuple[b
     found = cut(body, ndjson=ndjson)
     if found is not None and batches.is_complete(found):
         assert truth(body, ndjson=ndjson) == told(found)
+        quick, careful = batches_of(body, ndjson=ndjson)
+        assert seen(careful) == seen(quick)
 
 
 FULL = {
@@ -159,6 +181,9 @@ def test_batches_of_usual_shape_are_read_by_columns(name: str) -> None:
         found = cut(body, ndjson=ndjson)
         assert found is not None, body[:300]
         assert truth(body, ndjson=ndjson) == told(found)
+        quick, careful = batches_of(body, ndjson=ndjson)
+        assert seen(careful) == seen(quick)
+        assert BodyKind.PARTS is columns.unpack_body(quick.body)[1]
 
 
 def hidden(payload: bytes) -> bytes:
@@ -240,3 +265,21 @@ def test_every_latency_is_the_one_that_the_decoder_reads(values: list[float]) ->
     if found is not None:
         wanted = np.rint(np.array(values, np.float64) * 1_000).astype(np.int64)
         assert wanted.tolist() == found.latency_us.tolist()
+
+
+PARTS = parts.encode(parts.Parts(b"abcdef", 3, b'{"a":1}\n{}\n', np.array([1.5, 2.5]).tobytes()))
+
+
+@pytest.mark.parametrize("length", range(len(PARTS)))
+def test_parts_cut_off_anywhere_are_corrupt(length: int) -> None:
+    with pytest.raises(CorruptEntryError):
+        parts.Rows(PARTS[:length], 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_parts_of_another_number_of_events_are_corrupt(count: int) -> None:
+    with pytest.raises(CorruptEntryError):
+        parts.Rows(PARTS, count)
+    for one in (parts.Parts(b"abc", 2), parts.Parts(payloads=b"{}{}"), parts.Parts(latencies_ms=bytes(20))):
+        with pytest.raises(CorruptEntryError):
+            parts.Rows(parts.encode(one), 3)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
-from lso_core.compute import columns, rollups, state
+from lso_core.compute import columns, parts, rollups, state
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.libraries import arrow
@@ -83,6 +84,7 @@ def written() -> dict[str, bytes]:
         "slot": state.encode_slot(max(judged.slots.items())[1]),
         "rollup": rollups.encode(rollups.merge([*folded.rows, *unwritten(judged.meta, judged.slots)], Width.DAY)[0]),
         **{f"body-{kind.name.lower()}": columns.pack_body(text, kind) for kind, text in BODIES.items()},
+        "body-parts": columns.pack_body(_parts(), BodyKind.PARTS),
         "body-arrow": columns.pack_body(_arrow_rows(), BodyKind.ARROW),
         "snapshot": snapshots.encode(summary),
         "details": snapshots.encode_details(summary),
@@ -92,6 +94,13 @@ def written() -> dict[str, bytes]:
         "letter-event": _fields(at=b"%d" % AT_MS, reason=msgspec.json.encode(FINDING), event=b'{"status": "fine"}'),
         "letter-entry": _fields(entry=b"5-1", reason=b"cut off", at=b"%d" % AT_MS, n=b"6", c=b"LSO cut", b=b"body"),
     }
+
+
+def _parts() -> bytes:
+    """The same events in parts, each with a run id and a payload, as batches have them that are written alike."""
+    payloads = b"".join(msgspec.json.encode(event.payload) + b"\n" for event in EVENTS)
+    latencies_ms = np.array([event.latency_ms for event in EVENTS], "<f8")  # None becomes NaN
+    return parts.encode(parts.Parts(b"r1r1r2r2r3r4", 2, payloads, latencies_ms.tobytes()))
 
 
 def _arrow_rows() -> bytes:
