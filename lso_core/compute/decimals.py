@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute.packing import Ints
+from lso_core.compute.packing import Ints, every, none
 
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -21,6 +21,7 @@ _HIGHS: Final = np.uint64(0x8080808080808080)
 _ZEROS: Final = np.uint64(0x3030303030303030)
 _OVER_NINE: Final = np.uint64(0x7676767676767676)
 """Added to a byte of up to 127 it sets the high bit of one above 9."""
+_ALL: Final = np.uint64((1 << 64) - 1)
 _BYTE: Final = np.uint64(0xFF)
 _1, _7, _8, _16, _32, _64 = map(np.uint64, (1, 7, 8, 16, 32, 64))
 _PAIRS: Final = (np.uint64(10), np.uint64(0x00FF00FF00FF00FF))
@@ -38,7 +39,7 @@ def parse(words: Words, end: bytes) -> tuple[Floats, Ints] | None:
     """
     first = words[:, 0]
     below = _below(first, ord(end))
-    if not ((below != ~np.uint64(0)) | ((words[:, 1] & _BYTE) == ord(end))).all():
+    if not every((below != _ALL) | ((words[:, 1] & _BYTE) == ord(end))):
         return None
     text = first & below
     whole = _below(text, ord(".")) & below
@@ -46,11 +47,11 @@ def parse(words: Words, end: bytes) -> tuple[Floats, Ints] | None:
     lengths, integers = np.bitwise_count(below) >> 3, np.bitwise_count(whole) >> 3
     points = (integers < lengths).view(np.uint8)
     counts = lengths - points
-    if not (integers.all() and (counts - integers >= points).all() and _have_no_leading_zero(text, integers)):
+    if not (every(integers != 0) and every(counts - integers >= points) and _have_no_leading_zero(text, integers)):
         return None
     shift = _64 - (counts.astype(np.uint64) << np.uint64(3))
     digits = (digits << shift) ^ (_ZEROS << shift)
-    if ((((digits + _OVER_NINE) | digits) & _HIGHS) != 0).any():
+    if not none((((digits + _OVER_NINE) | digits) & _HIGHS) != 0):
         return None
     return _value(digits) / _POWERS[counts - integers], lengths.astype(np.int64)
 
@@ -63,7 +64,7 @@ def _below(words: Words, byte: int) -> Words:
 
 
 def _have_no_leading_zero(text: Words, integers: npt.NDArray[np.uint8]) -> bool:
-    return not (((text & _BYTE) == ord("0")) & (integers > 1)).any()
+    return none(((text & _BYTE) == ord("0")) & (integers > 1))
 
 
 def _value(digits: Words) -> Floats:

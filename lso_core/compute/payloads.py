@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute.packing import Ints, rows_at
+from lso_core.compute.packing import Ints, every, none, rows_at
 from lso_core.model.events import PAYLOAD_BYTES
 
 Bytes = npt.NDArray[np.uint8]
@@ -52,7 +52,7 @@ def fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes | memoryvi
     most, begin, end = int(lengths.max()), int(starts[0]), int(ends[-1])
     if int(lengths.min()) < 2 or most > PAYLOAD_BYTES:
         return None
-    if not ((text[starts] == ord("{")).all() and (text[ends - 1] == ord("}")).all()):
+    if not (every(text[starts] == ord("{")) and every(text[ends - 1] == ord("}"))):
         return None
     are_together = int(lengths.sum()) == end - begin
     lines = data[begin:end] if are_together else lines_of(data, starts, ends)
@@ -98,11 +98,16 @@ def _are_flat(lines: bytes | memoryview, count: int, most: int) -> bool:
 
     Then the decoder need not make anything of them to be sure of them.
     """
+    lines = bytes(lines)
+    if most >= _DIGITS or not lines.isascii() or b"[" in lines or b"\\" in lines:
+        return False
     text = np.frombuffer(lines, np.uint8)
-    if np.count_nonzero(text == ord("{")) != count or int(text.max()) > 0x7F or most >= _DIGITS:
-        return False
-    if (text == ord("[")).any() or (text == ord("\\")).any():
-        return False
-    marks = np.flatnonzero((text | 0x20) == ord("e"))
-    before = text[np.maximum(marks - 1, 0)]
-    return not ((before >= ord("0")) & (before <= ord("9"))).any()
+    return np.count_nonzero(text == ord("{")) == count and (
+        not (b"e" in lines or b"E" in lines) or _have_no_exponent(text)
+    )
+
+
+def _have_no_exponent(text: Bytes) -> bool:
+    """True only where no number has one: no digit goes on with its letter."""
+    digits, marks = text - np.uint8(ord("0")) < 10, (text | np.uint8(0x20)) == ord("e")
+    return none(digits[:-1] & marks[1:])

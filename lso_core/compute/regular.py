@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lso_core.compute import decimals, parts, payloads, timestamps
 from lso_core.compute.columns import Bools, Columns, Numbers, to_us
-from lso_core.compute.packing import Ints, rows_at
+from lso_core.compute.packing import Ints, every, rows_at, windows
 from lso_core.model import times
 from lso_core.model.events import NAME_BYTES, LatencyMs
 
@@ -30,6 +30,7 @@ _MOST_NAMES: Final = 24
 _MOST_NAME: Final = 31
 _MOST_NUMBER: Final = 24
 _WORD: Final = 8
+_WHOLE: Final = (1 << 64) - 1
 _BACK: Final = b" " * 512
 """Behind the body, so that what is taken at its end stays within."""
 
@@ -98,7 +99,7 @@ def read(body: bytes, system_id: int, most_events: int, *, ndjson: bool) -> Alik
         for member in form.members:
             reading.take(member)
         events.expect(form.closing)
-        return reading.result() if np.array_equal(events.at, events.ends) else None
+        return reading.result() if every(events.at == events.ends) else None
     except (_IrregularError, ValueError, IndexError):  # also of the decoder and of Unicode
         return None
 
@@ -178,7 +179,9 @@ class _Events:
             raise _IrregularError
         if ndjson and body.count(b"\n") - len(starts) not in {-1, 0}:
             raise _IrregularError
-        ends = np.append(starts[1:] - len(between[1]), tail.start(1))
+        ends = np.empty_like(starts)
+        np.subtract(starts[1:], len(between[1]), out=ends[:-1])
+        ends[-1] = tail.start(1)
         events = cls(body, starts, ends)
         events._check_between(between[0])
         return events
@@ -201,9 +204,7 @@ class _Events:
 
     def goes_on(self, text: bytes) -> bool:
         """Whether every event goes on with `text`."""
-        flat, width = self.rows(len(text)).ravel(), len(text)
-        # As each row is as the one before, and the first as the text: one comparison of all bytes.
-        return flat[:width].tobytes() == text and bool((flat[width:] == flat[:-width]).all())
+        return windows(self.text, len(text))[self.at].tobytes() == text * len(self.at)
 
     def quoted(self, index: int) -> bytes:
         """The text up to the next quote of an event, of a name at most."""
@@ -214,26 +215,26 @@ class _Events:
 def _hold(words: Words, text: bytes) -> Bools:
     """Which rows begin with `text`."""
     (word, mask), *more = _pattern(text)
-    differ = (words[:, 0] ^ word) & mask
+    same: Bools = words[:, 0] == word if mask is None else (words[:, 0] & mask) == word
     for number, (word, mask) in enumerate(more, 1):
-        differ |= (words[:, number] ^ word) & mask
-    same: Bools = differ == 0
+        same &= words[:, number] == word if mask is None else (words[:, number] & mask) == word
     return same
 
 
 @functools.lru_cache(maxsize=1_024)
-def _pattern(text: bytes) -> list[tuple[np.uint64, np.uint64]]:
-    """The words of a row that begins with `text`, and which of their bits count."""
+def _pattern(text: bytes) -> list[tuple[np.uint64, np.uint64 | None]]:
+    """The words of a row that begins with `text`, and which of their bits count; None for all."""
     size = -(-len(text) // _WORD) * _WORD
     words, masks = (np.frombuffer(one.ljust(size, b"\0"), "<u8") for one in (text, b"\xff" * len(text)))
-    return list(zip(words, masks, strict=True))
+    return [(word, None if mask == _WHOLE else mask) for word, mask in zip(words, masks, strict=True)]
 
 
 def _places(body: bytes, opening: bytes) -> Ints:
     """Where in the body `opening` may stand; some of it may be within payloads, which then do not fit."""
     text = np.frombuffer(body, np.uint8)
-    braces = np.flatnonzero(text[: len(text) - _WORD + 1] == opening[0])
-    return braces[_hold(rows_at(body, braces, _WORD).view("<u8"), opening[:_WORD])]
+    (braces,) = (text[: len(text) - _WORD + 1] == opening[0]).nonzero()
+    found: Ints = braces[_hold(rows_at(body, braces, _WORD).view("<u8"), opening[:_WORD])]
+    return found
 
 
 class _Reading:
@@ -287,7 +288,7 @@ class _Reading:
         else:
             text = events.rows(len(first))
             legal = (text >= ord(" ")) & (text < 0x7F) & (text != ord('"')) & (text != ord("\\"))
-            if not legal.all():
+            if not every(legal):
                 raise _IrregularError
             self._run_ids, self._run_id_bytes = text.tobytes(), len(first)
         events.at += len(first)
@@ -296,20 +297,20 @@ class _Reading:
         """The number of each event's name."""
         events = self._events
         words = events.rows(_MOST_NAME + 1).view("<u8")
-        positions, done = np.zeros(len(events), np.int64), np.zeros(len(events), np.bool_)
-        lengths = [0] * len(numbers)
-        index = 0
-        for _ in range(_MOST_NAMES):
-            name = events.quoted(index)
+        name = events.quoted(0)
+        positions = np.full(len(events), numbers[_text(name, _MOST_NAME)])
+        lengths = [*[0] * int(positions[0]), len(name)]
+        left = ~_hold(words, name + b'"')
+        while np.count_nonzero(left):
+            name = events.quoted(int(left.argmax()))
             same = _hold(words, name + b'"')
             positions[same] = numbers[_text(name, _MOST_NAME)]
             lengths.append(len(name))
-            done |= same
-            if done.all():
-                events.at += np.array(lengths)[positions]
-                return positions
-            index = int(done.argmin())
-        raise _IrregularError
+            left &= ~same
+            if len(lengths) > _MOST_NAMES:
+                raise _IrregularError
+        events.at += np.array(lengths)[positions]
+        return positions
 
     def _take_payloads(self) -> None:
         events = self._events
@@ -350,7 +351,7 @@ def _text(name: bytes, most: int = NAME_BYTES) -> str:
 def _any_latencies(events: _Events, end: bytes) -> tuple[npt.NDArray[np.float64], Ints]:
     """Numbers of any form, and their lengths."""
     lengths = (events.rows(_MOST_NUMBER) == ord(end)).argmax(axis=1)
-    if not lengths.all():
+    if not every(lengths != 0):
         raise _IrregularError
     lines = payloads.lines_of(events.text, events.at, events.at + lengths)
     # Each line has one number at least; so where there are as many as lines, each has one.

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lso_core.compute.packing import every, none
 from lso_core.model import times
 
 Int64 = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ def _parse_lines(joined: str, count: int) -> Int64 | None:
     if len(joined) != count * _LINE or not joined.isascii():
         return None
     lines = np.frombuffer(joined.encode(), np.uint8).reshape(count, _LINE)
-    if (lines[:, -1] != ord("\n")).any():
+    if not every(lines[:, -1] == ord("\n")):
         return None
     return parse_fixed(np.ascontiguousarray(lines[:, :-1]))
 
@@ -59,10 +60,10 @@ def _parse_lines(joined: str, count: int) -> Int64 | None:
 def parse_fixed(rows: Bytes) -> Int64 | None:
     """Texts in the fixed form, each a row of characters; None where one is not in it, or is no date."""
     least, span = _bounds(len(rows))
-    if ((rows - least) > span).any():  # what is below the least wraps around
+    if not none((rows - least) > span):  # what is below the least wraps around
         return None
     in_day = rows.astype(np.float64) @ _WEIGHTS_MS - _ZEROS_MS
-    if (in_day >= _DAY_MS).any():
+    if not none(in_day >= _DAY_MS):
         return None
     midnight = _midnight_ms(rows)
     return None if midnight is None else midnight + in_day.astype(np.int64)
@@ -89,7 +90,7 @@ def _are_alike(rows: Bytes) -> bool:
     """Whether all dates are the same."""
     words = rows.view("<u8")
     start, rest = words[:, 0], words[:, 1] & np.uint64(0xFFFF)
-    return bool((start == start[0]).all() and (rest == rest[0]).all())
+    return every(start == start[0]) and every(rest == rest[0])
 
 
 def _days(d: Int64) -> Int64 | None:
