@@ -1,7 +1,12 @@
 """Cores and memory, on machines laid out as files."""
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from lso_core import machine
 
@@ -62,3 +67,29 @@ def test_no_quota_leaves_every_core(tmp_path: Path) -> None:
 def test_this_machine_has_some_of_both() -> None:
     assert machine.cores() >= 1
     assert machine.memory_bytes() > 64 * 1024**2
+
+
+CHURN = """
+import resource, sys
+if sys.argv[1] == "keep":
+    from lso_core.machine import keep_freed_memory
+    keep_freed_memory()
+def churn(times):
+    for _ in range(times):
+        blocks = [bytes(200_000) + b"x" for _ in range(4)]
+        del blocks
+churn(20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+churn(100)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to")
+def test_memory_that_was_freed_is_there_for_the_next_batch() -> None:
+    def faults(how: str) -> int:
+        ran = subprocess.run([sys.executable, "-c", CHURN, how], capture_output=True, check=True, timeout=60)
+        return int(ran.stdout)
+
+    assert faults("keep") < 100
+    assert faults("leave") > 1_000

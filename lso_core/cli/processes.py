@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import lso_core
 from lso_core.cli.listening import listen
+from lso_core.machine import keep_freed_memory
 from lso_core.model.errors import ConfigurationError
 from lso_core.settings import Settings
 from lso_core.store import Server
@@ -89,6 +90,7 @@ def _prepare(given: Mapping[str, Any], parent_fd: int | None) -> Settings:
         end_with_parent(parent_fd, settings.data_dir)
     check_checkout()
     raise_file_limit()
+    keep_freed_memory()
     check_store(settings.redis_url)
     return settings
 
