@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lso_core.cli.listening import BACKLOG
@@ -135,12 +136,19 @@ class _Capped(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._keep_body_small()
         if self._in_head:
             self._read_bytes += len(data)
             if self._late is None:
                 self._late = self.loop.call_later(self.client_timeout_s, self._refuse_late_head)
             if self._read_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self._refuse_head(b"431 Request Header Fields Too Large", _LARGE_HEAD)
+
+    def _keep_body_small(self) -> None:
+        """Read on when the application has taken what there is. The rest of a body that nobody wants is read and dropped."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_begin(self) -> None:
         self._in_head, self._read_bytes, self._field_bytes = True, 0, 0
@@ -151,6 +159,13 @@ class _Capped(HttpToolsProtocol):
         self._field_bytes += len(name) + len(value)
         if self._field_bytes > HEAD_BYTES:
             self.app = _refusing(431, _LARGE_HEAD)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body as it is: most come whole, and need be neither copied nor kept from growing."""
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]  # what is taken is read only
+            cycle.message_event.set()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
