@@ -1,7 +1,7 @@
 """Reading by columns: never takes what the careful reading refuses, tells the same, and takes what pipelines send."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,16 @@ from lso_core.model.events import PAYLOAD_BYTES
 
 SYSTEM = 7
 MOST = 10_000
+FEWEST = 32
+"""Enough here: large batches take no other way, only longer."""
 EVENT = {"event_type": "success", "status": "ok", "latency_ms": 12.5}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_are_enough() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regular, "FEWEST", FEWEST)
+        yield
 
 
 def cut(body: bytes, *, ndjson: bool = False, most_events: int = MOST) -> Columns | None:
@@ -120,7 +129,7 @@ def regular_bodies(draw: st.DrawFn) -> tuple[bytes, bool]:
             name: pool[turns[(at * 7 + place) % len(turns)] % len(pool)]
             for place, (name, pool) in enumerate(pools.items())
         }
-        for at in range(draw(st.sampled_from([regular.FEWEST, 33, 50])))
+        for at in range(draw(st.sampled_from([FEWEST, 33, 50])))
     ]
     body, ndjson = draw(st.sampled_from(bodies_of(events)))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
@@ -240,9 +249,17 @@ def test_an_event_within_a_payload_is_not_taken_for_one() -> None:
     assert cut(hidden(inner[:-1] + b"}}, " + inner)) is None
 
 
-@pytest.mark.parametrize("count", [0, 1, regular.FEWEST - 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 5, FEWEST - 1])
 def test_few_events_are_left_to_the_decoder(count: int) -> None:
     assert cut(body_of([json.dumps(EVENT).encode()] * count)) is None
+
+
+def test_a_thousand_events_are_read_back_as_they_were() -> None:
+    events = batch(1_000, latency_ms=lambda turn: turn * 0.125, payload=lambda turn: {"rows": turn})
+    for body, ndjson in bodies_of(events)[:4]:
+        quick, careful = batches_of(body, ndjson=ndjson)
+        assert BodyKind.PARTS is columns.unpack_body(quick.body)[1]
+        assert seen(careful) == seen(quick)
 
 
 def test_more_events_than_may_be_are_not_taken() -> None:
