@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from lso_core.cli.corking import Corked
 from lso_core.cli.listening import BACKLOG
 
 HEAD_BYTES: Final = 64 * 1024
@@ -119,6 +120,7 @@ class _Capped(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._corked = Corked(transport, self.loop)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         if len(self.connections) > self.max_connections:
             self.app = _too_many(self.max_connections)
@@ -178,6 +180,8 @@ class _Capped(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._corked.begin()
+        cycle.transport = self._corked  # type: ignore[assignment]  # it has what a cycle uses of one
         super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
