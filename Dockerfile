@@ -24,9 +24,6 @@ RUN printf '#!/bin/sh\nexec /opt/lso/bin/python -P -m lso_core.cli.lso "$@"\n' >
 ENV PATH=/opt/lso/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
-    MALLOC_MMAP_THRESHOLD_=33554432 \
-    MALLOC_TRIM_THRESHOLD_=67108864 \
-    MALLOC_TOP_PAD_=1048576 \
     LSO_HOST=0.0.0.0 \
     LSO_DATA_DIR=/data \
     LSO_LOG_FORMAT=json

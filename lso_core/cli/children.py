@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 from lso_core.cli.processes import ROOT
 from lso_core.model.errors import LsoError
@@ -17,14 +17,6 @@ from lso_core.store.leases import release_worker
 from lso_core.store.tether import tethered
 
 Say = Callable[[str], None]
-
-ALLOCATION: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-    "MALLOC_TOP_PAD_": str(1 << 20),
-}
-"""For glibc, which by itself takes each buffer of more than 128 KiB from the kernel and gives it back at once. Bodies and
-columns are of that size, and their page faults cost several times what is done with them. Others do not read these."""
 
 
 class Child(Protocol):
@@ -139,7 +131,7 @@ class WorkerChild(LsoChild):
 def child_environ(own: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
     """What children are told: everything that this process was told, every setting, and where our packages are."""
     path = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
-    return {**ALLOCATION, **own, **settings, "PYTHONPATH": os.pathsep.join(path)}
+    return {**own, **settings, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def ended(status: int) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lso_core.cli.children import ALLOCATION, Backoff, child_environ, ended
+from lso_core.cli.children import Backoff, child_environ, ended
 from lso_core.cli.processes import ROOT
 from lso_core.cli.supervisor import default_workers
 
@@ -40,12 +40,8 @@ def test_an_end_is_told_in_words(status: int, words: str) -> None:
 
 def test_children_find_our_packages_before_any_other() -> None:
     environ = child_environ({"PYTHONPATH": "/elsewhere", "LSO_PORT": "1"}, {"LSO_PORT": "2"})
-    assert environ == {"PYTHONPATH": f"{ROOT}:/elsewhere", "LSO_PORT": "2", **ALLOCATION}
+    assert environ == {"PYTHONPATH": f"{ROOT}:/elsewhere", "LSO_PORT": "2"}
     assert child_environ({}, {})["PYTHONPATH"] == str(ROOT)
-
-
-def test_a_users_own_words_to_the_allocator_stand() -> None:
-    assert child_environ({"MALLOC_TOP_PAD_": "1"}, {})["MALLOC_TOP_PAD_"] == "1"
 
 
 def test_a_small_machine_gets_one_worker_and_a_larger_one_two() -> None:
