@@ -446,10 +446,10 @@ GARBAGE = [
 @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: re.sub(r"\W", "_", repr(body[:14])))
 @pytest.mark.parametrize("ndjson", [False, True])
 def test_garbage_of_the_largest_size_is_refused_in_bounded_time(body: bytes, ndjson: bool) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError):
         batches.careful(post(body, ndjson=ndjson))
-    assert time.monotonic() - began < 8
+    assert time.process_time() - began < 8
 
 
 @settings(deadline=None)
