@@ -124,11 +124,12 @@ def _taken_by_lso(lso: Service, systems: list[int], prepared: Prepared, options:
     visible_s = _target.wait_until_folded(lso.url) - load.began
     used = meter.seconds()
     counted = _target.totals(lso.url, systems) - before
-    # Of the requests that were under way when the load ended nobody heard what became of them.
+    # Of the requests that were under way when the load ended nobody heard what became of them. In no rate they count, of LSO
+    # as of the peers; but they cost.
     surely, at_most = load.taken * prepared.events, (load.taken + options.connections) * prepared.events
     if not surely <= counted <= at_most:
         raise SystemExit(f"{surely} to {at_most} events were accepted, but /health counts {counted} more than before")
-    return _taken(load, prepared, used, visible=counted / visible_s, counted=counted)
+    return _taken(load, prepared, used, visible=surely / visible_s, counted=counted)
 
 
 def peer_with(peer: Peer, systems: list[int], batch: int, folder: Path, options: argparse.Namespace) -> Contestant:

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench import _bare, _cpu, _load, _peers, _rates, _readers, _target
 from scripts.bench._peers import Peer
-from scripts.bench._readers import Readings
 from scripts.bench._requests import prepare
+from scripts.bench._target import Service
 
 BATCH = 10_000
 BARE = "bare route"
@@ -38,8 +38,21 @@ class Case(NamedTuple):
 
     name: str
     url: str
+    pids: Sequence[int | None]
+    """Of the service that answers."""
     connections: int | None = None
     """Where it must be others than were asked for."""
+
+
+class Answered(NamedTuple):
+    """What one case came to in one round."""
+
+    rate: float
+    """Answers a second."""
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """Processor time of the service for an answer."""
 
 
 def main() -> None:
@@ -52,7 +65,7 @@ def main() -> None:
         _bare.running(options.processes) as (bare, bare_pids),
         _peers.running(options.peers) as peers,
     ):
-        cases = [Case(BARE, bare + _bare.PATH), *(filled(lso.url, events) for events in options.events)]
+        cases = [Case(BARE, bare + _bare.PATH, bare_pids), *(filled(lso, events) for events in options.events)]
         theirs = max((one for one in options.events if one <= PEERS_EVENTS), default=min(options.events))
         cases += [peer_filled(peer, theirs) for peer in peers]
         everybody = [lso.pid, *bare_pids, *(peer.pid for peer in peers)]
@@ -91,14 +104,15 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def filled(url: str, events: int) -> Case:
+def filled(lso: Service, events: int) -> Case:
     """A system of LSO with so many events in its window, all of them counted."""
+    url = lso.url
     system_id = _target.register(url)
     fill(url, "arrow", system_id, _target.events_path(system_id), events)
     _target.wait_until_folded(url)
     if (total := _target.total_of(url, system_id)) != events:
         raise SystemExit(f"{events} events were accepted, but /health counts {total}")
-    return Case(name_of(events), f"{url}/systems/{system_id}/health")
+    return Case(name_of(events), f"{url}/systems/{system_id}/health", [lso.pid])
 
 
 def name_of(events: int) -> str:
@@ -114,7 +128,7 @@ def peer_filled(peer: Peer, events: int) -> Case:
     url = peer.url + peer.p95_path(events)
     if '"result":[]' in (answer := _target.text(url)):
         raise SystemExit(f"{peer.name} knows nothing of what it took: {answer}")
-    return Case(f"{peer.name}, p95 of {events:,} events", url, PEERS_CONNECTIONS)
+    return Case(f"{peer.name}, p95 of {events:,} events", url, [peer.pid], PEERS_CONNECTIONS)
 
 
 def fill(url: str, kind: str, system_id: int, path: str, events: int) -> None:
@@ -127,22 +141,30 @@ def fill(url: str, kind: str, system_id: int, path: str, events: int) -> None:
 
 def one_round(
     cases: list[Case], everybody: Sequence[int | None], number: int, options: argparse.Namespace
-) -> dict[str, Readings]:
+) -> dict[str, Answered]:
     """Each case once, beginning with another each time."""
     turn = number % len(cases)
     done = {}
     for case in (*cases[turn:], *cases[:turn]):
         _cpu.settle(everybody)
-        done[case.name] = _readers.read(case.url, options.seconds, case.connections or options.connections)
+        done[case.name] = answered(case, options)
     return {case.name: done[case.name] for case in cases}
 
 
-def ratio(rounds: list[dict[str, Readings]], name: str, to: str, figure: str = "rate") -> _rates.Rounds:
+def answered(case: Case, options: argparse.Namespace) -> Answered:
+    """Read one case for a while."""
+    meters = [_cpu.Meter(pid) for pid in case.pids]
+    found = _readers.read(case.url, options.seconds, case.connections or options.connections)
+    used_s = sum(sum(meter.seconds().values()) for meter in meters)
+    return Answered(*found, cpu_us=used_s / max(1.0, found.rate * options.seconds) * 1e6)
+
+
+def ratio(rounds: list[dict[str, Answered]], name: str, to: str, figure: str = "rate") -> _rates.Rounds:
     """A figure of one case to that of another, over the rounds."""
     return _rates.Rounds.of([getattr(one[name], figure) / getattr(one[to], figure) for one in rounds])
 
 
-def shown(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> str:
+def shown(rounds: list[dict[str, Answered]], options: argparse.Namespace) -> str:
     """The table for people: medians, and the spread over the rounds in brackets."""
     rows = [
         [
@@ -151,6 +173,7 @@ def shown(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> str
             "1" if name == BARE else ratio(rounds, name, BARE).text(2),
             _rates.Rounds.of([one[name].p50_ms for one in rounds]).text(2),
             _rates.Rounds.of([one[name].p99_ms for one in rounds]).text(2),
+            _rates.Rounds.of([one[name].cpu_us for one in rounds]).text(),
         ]
         for name in rounds[0]
     ]
@@ -158,22 +181,24 @@ def shown(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> str
         f"{options.rounds} rounds of {options.seconds} s each, {options.connections} connections ({PEERS_CONNECTIONS} to "
         f"the peers), {options.processes} server processes, load by {_load.tool()}\n\n"
     )
-    return title + _rates.table(["answer", "requests/s", "of the bare route", "p50 ms", "p99 ms"], rows)
+    return title + _rates.table(
+        ["answer", "requests/s", "of the bare route", "p50 ms", "p99 ms", "CPU µs an answer"], rows
+    )
 
 
-def flat(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> tuple[_rates.Rounds, _rates.Rounds]:
+def flat(rounds: list[dict[str, Answered]], options: argparse.Namespace) -> tuple[_rates.Rounds, _rates.Rounds]:
     """Median and 99th percentile at the most events, to those at the fewest."""
     few, many = name_of(min(options.events)), name_of(max(options.events))
     return ratio(rounds, many, few, "p50_ms"), ratio(rounds, many, few, "p99_ms")
 
 
-def flat_text(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> str:
+def flat_text(rounds: list[dict[str, Answered]], options: argparse.Namespace) -> str:
     """The same in a sentence."""
     p50, p99 = flat(rounds, options)
     return f"Time of an answer at {max(options.events):,} events to that at {min(options.events):,}: p50 {p50.text(3)}, p99 {p99.text(3)}"
 
 
-def check(rounds: list[dict[str, Readings]], options: argparse.Namespace) -> None:
+def check(rounds: list[dict[str, Answered]], options: argparse.Namespace) -> None:
     """End with a failure where a bound that was asked for is not kept."""
     slowest = min(ratio(rounds, name_of(events), BARE).median for events in options.events)
     _rates.check_floor("the ratio to the bare route", slowest, options.floor)
