@@ -29,6 +29,8 @@ class Known(msgspec.Struct, frozen=True):
     state: State
     entry_bytes: int
     """Mean size of its entries."""
+    behind: bool = False
+    """Its stream went on behind what was read last."""
 
     @property
     def size(self) -> int:

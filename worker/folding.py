@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 STEP_SYSTEMS: Final = 400
 """Most systems in one step."""
 STEP_BYTES: Final = 32 << 20
-"""About how many bytes of entries one step reads."""
+"""About how many bytes of entries one step reads; twice as many at most."""
 READ_BYTES: Final = 8 << 20
 """About how many of them for one system."""
 READ_ENTRIES: Final = 2_000
@@ -196,7 +196,7 @@ class Folder:
 
     async def _fold(self, known: list[Known]) -> tuple[list[Step], int]:
         """Read and fold each system; one that fails is parked, the others go on."""
-        chosen = list(_within_budget(known))
+        chosen = _within_budget(known)
         reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
         steps, parked = [], 0
         for one, _ in chosen:
@@ -346,20 +346,18 @@ def _in_turn(peeks: list[Peek], most: int) -> Iterable[int]:
     return itertools.islice((one for one in turns if one is not None), most)
 
 
-def _within_budget(known: list[Known]) -> Iterable[tuple[Known, int]]:
-    """Systems with how many entries to read of each, until the step's bytes are used up."""
-    left = STEP_BYTES
-    for one in known:
-        if left <= 0:
-            return
-        most = min(READ_ENTRIES, max(1, READ_BYTES // one.entry_bytes)) if one.entry_bytes else FIRST_READ_ENTRIES
-        yield one, most
-        left -= min(READ_BYTES, most * one.entry_bytes) if _is_busy(one) else 0
+def _within_budget(known: list[Known]) -> list[tuple[Known, int]]:
+    """Systems with how many entries to read of each, so that all together read about STEP_BYTES.
+
+    Every system has an even share; those that were behind after their last step share as much again among themselves.
+    """
+    behind = sum(one.behind for one in known)
+    even, deep = (min(READ_BYTES, STEP_BYTES // max(1, count)) for count in (len(known), behind))
+    return [(one, _entries_in(deep if one.behind else even, one.entry_bytes)) for one in known]
 
 
-def _is_busy(one: Known) -> bool:
-    """True where a read may well fill its share; a quiet system's reads hardly weigh."""
-    return one.entry_bytes > 1_024
+def _entries_in(size: int, entry_bytes: int) -> int:
+    return min(READ_ENTRIES, max(1, size // entry_bytes)) if entry_bytes else FIRST_READ_ENTRIES
 
 
 def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
@@ -378,7 +376,7 @@ def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
 
 def _report_of(one: Step) -> FoldReport:
     entries = one.commit.after.entries - one.commit.before.entries
-    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead), more=one.more)
+    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead), more=one.known.behind)
 
 
 def _plus(one: FoldReport, other: FoldReport) -> FoldReport:

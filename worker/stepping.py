@@ -62,8 +62,6 @@ class Step(msgspec.Struct, frozen=True):
     commit: Commit
     known: Known
     events: int
-    more: bool
-    """The stream goes on behind what was read."""
 
 
 def know(stored: Stored) -> Known:
@@ -141,7 +139,7 @@ def _step(known: Known, read: Read, token: bytes) -> Step:
         dead=decoded.dead,
     )
     events = after.events - known.position.events
-    return Step(commit, _known(known, state, after, decoded.taken), events, more=end_ms is None)
+    return Step(commit, _known(known, state, after, decoded.taken, behind=end_ms is None), events)
 
 
 def _numbered(rows: list[Rollup], known: int) -> list[Row]:
@@ -188,7 +186,7 @@ def _as_of(state: State, decoded: Decoded, end_ms: int | None) -> int:
     return max(state.meta.as_of_ms, last, end_ms or 0)
 
 
-def _known(known: Known, state: State, position: Position, taken: list[Entry]) -> Known:
+def _known(known: Known, state: State, position: Position, taken: list[Entry], *, behind: bool) -> Known:
     sizes = [entry.size for entry in taken]
     entry_bytes = sum(sizes) // len(sizes) if sizes else known.entry_bytes
-    return Known(known.system, known.revision, position, state, entry_bytes)
+    return Known(known.system, known.revision, position, state, entry_bytes, behind)

@@ -509,3 +509,13 @@ async def test_answers_stay_valid_json_through_all_of_it(room: Room, crew: Crew)
     assert (metrics["event_types"], list(metrics["stages"])) == ({'ty"pe\\': 1}, ["sta\nge é"])
     [line] = (await room.store.reads.fleet(None, 1)).lines
     assert json.loads(line)["name"] == 'a "name" \\ é'
+
+
+async def test_one_step_takes_every_system_that_waits_however_large_their_batches(room: Room, crew: Crew) -> None:
+    folder, ids = await crew.alone(), await room.systems_of(3, 12)
+    for system_id in ids:
+        for _ in range(3):
+            await room.store.ingest.append(system_id, batch(300), None)
+    report = await folder.fold_once()
+    assert (len(ids), 0) == (report.systems, report.more)
+    assert all([(await room.health(one))["total"] == 900 for one in ids])
