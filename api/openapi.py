@@ -27,6 +27,7 @@ from api.routes.history import (
     SeriesQuery,
     SloQuery,
 )
+from api.routes.runs import RunDetails, RunPage, RunQuery, RunsQuery
 from api.routes.stream import MEDIA_TYPE as EVENT_STREAM
 from api.routes.stream import SYSTEMS, StreamQuery
 from api.routes.systems import SystemsQuery
@@ -163,7 +164,7 @@ class Status(msgspec.Struct):
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
     FleetLine, FleetPage, FleetChange, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
-    Series, HistogramAnswer, HeatMapAnswer, Attainment,
+    Series, HistogramAnswer, HeatMapAnswer, Attainment, RunPage, RunDetails,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -178,6 +179,8 @@ _SYSTEM: Final = {
         "min_events": 5,
     },
     "created_at": _TIME,
+    "max_runtime_seconds": 3600,
+    "heartbeat_timeout_seconds": None,
 }
 _EVENT: Final = {
     "ts": _TIME,
@@ -248,6 +251,42 @@ _AUTOSCALE: Final = {
     "desired_workers": 2,
 }
 _SEEN: Final = {"entry": "1765722790601-0", "index": 0, "at": "2025-12-14T14:33:10.601Z", "system_id": 3, **_EVENT}
+_SUMS: Final = {"rows": 168, "rows_in": None, "rows_out": None, "bytes": None}
+_RUN: Final = {
+    "system_id": 3,
+    "run_id": "2f1c7a30",
+    "state": "SUCCESS",
+    "attempts": 1,
+    "started_at": "2025-12-14T14:33:10.501Z",
+    "ended_at": "2025-12-14T14:33:10.600Z",
+    "duration_ms": 99.0,
+    "last_event_at": "2025-12-14T14:33:10.600Z",
+    "events": 3,
+    "errors": 0,
+    "error_summary": None,
+    **_SUMS,
+    "stages": [
+        {
+            "name": "extract",
+            "state": "SUCCESS",
+            "started_at": "2025-12-14T14:33:10.517Z",
+            "ended_at": _TIME,
+            "duration_ms": 12.0,
+            "events": 1,
+            "errors": 0,
+            **_SUMS,
+        }
+    ],
+}
+_RUN_PAGE: Final = {
+    "counts": {"running": 1, "timed_out": 0, "lost": 0, "closed_as_lost": 0, "skipped": 0},
+    "items": [_RUN],
+    "next": None,
+}
+_RUN_DETAILS: Final = _RUN | {
+    "rank": {"runs": 340, "slower_than": 330, "percent": 97.1, "text": "slower than 97 % of 340 runs"},
+    "timeline": {"items": [_SEEN], "next": None},
+}
 _LETTER: Final = {
     "id": "1765722790777-0",
     "system_id": 3,
@@ -405,6 +444,7 @@ _TAGS: Final = {
     "events": "What happened.",
     "health": "How well it is.",
     "history": "How it was.",
+    "runs": "What each run of a system did, and what became of it.",
     "service": "LSO itself.",
 }
 
@@ -416,6 +456,9 @@ def _paths() -> dict[str, Json]:
         "/systems/{system_id}/events": _of_system({"get": _LIST_EVENTS, "post": _POST_EVENTS}),
         "/systems/{system_id}/health": _of_system({"get": _GET_HEALTH}),
         "/systems/{system_id}/metrics": _of_system({"get": _GET_METRICS}),
+        "/systems/{system_id}/runs": _of_system({"get": _LIST_RUNS}),
+        "/systems/{system_id}/runs/latest": _of_system({"get": _GET_LATEST_RUN}),
+        "/systems/{system_id}/runs/{run_id}": _of_run({"get": _GET_RUN}),
         "/systems/{system_id}/rebuild": _of_system({"get": _GET_REBUILD, "post": _ASK_REBUILD}),
         "/systems/{system_id}/series": _of_system({"get": _GET_SERIES}),
         "/systems/{system_id}/histogram": _of_system({"get": _GET_HISTOGRAM}),
@@ -442,6 +485,19 @@ def _of_system(operations: dict[str, Json]) -> Json:
         "example": 3,
     }
     return {"parameters": [parameter], **operations}
+
+
+def _of_run(operations: dict[str, Json]) -> Json:
+    parameter = {
+        "name": "run_id",
+        "in": "path",
+        "required": True,
+        "description": "As events carry it, percent-encoded",
+        "schema": {"type": "string", "minLength": 1},
+        "example": _RUN["run_id"],
+    }
+    described = _of_system(operations)
+    return {**described, "parameters": [*described["parameters"], parameter]}
 
 
 def _of_letter(operations: dict[str, Json]) -> Json:
@@ -560,6 +616,25 @@ _TEXTS: Final = (
     ),
     ("Spending", "allowed", "How many events may be bad"),
     ("Spending", "left", "1 where nothing is spent, 0 where all is, below 0 where more is"),
+    (
+        "RunPage",
+        "counts",
+        "Open runs of the system by state; ever closed as LOST, or skipped, because there were too many",
+    ),
+    (
+        "System",
+        "max_runtime_seconds",
+        "A run that has not ended by then is TIMED_OUT, and the system DEGRADED until it does",
+    ),
+    ("System", "heartbeat_timeout_seconds", "A run without any event for so long is LOST"),
+    ("ShownRun", "state", "RUNNING, SUCCESS, FAILED, TIMED_OUT or LOST"),
+    ("ShownRun", "attempts", "How often it was started; start, end and duration are those of the latest"),
+    ("ShownRun", "duration_ms", "Up to its end, or up to now; of a lost one up to its last sign of life"),
+    ("ShownRun", "error_summary", "Message of the first error that has one"),
+    ("ShownRun", "rows", "Sum of `rows` over the payloads of its events, as for `rows_in`, `rows_out` and `bytes`"),
+    ("ShownRun", "stages", "In the order in which they began, over all attempts"),
+    ("ShownStage", "duration_ms", "Latencies of its outcomes together; null where none tells one"),
+    ("Rank", "runs", "How many others have ended"),
     ("Thresholds", "error_rate", "Share of errors, 0 to 1"),
     ("Thresholds", "p95_latency", "Milliseconds"),
     ("Thresholds", "min_events", "Below this many counted events a system is at most DEGRADED"),
@@ -634,7 +709,7 @@ _CREATE_SYSTEM: Final = _operation(
     },
     (401, 403, 408, 409, 413, 415, 422, 503),
     description="Names are unique, ids are never used again. `window_seconds` is 60 to 3600, a multiple of 5. "
-    "Thresholds: `warn` below `crit`, both above 0.",
+    "Thresholds: `warn` below `crit`, both above 0. Limits of runs are 1 to 2592000 s, or null for none.",
     requestBody=_body(
         "SystemSpec",
         {
@@ -910,6 +985,48 @@ _GET_SLO: Final = _operation(
         },
         "objective",
     ),
+)
+_LIST_RUNS: Final = _operation(
+    "listRuns",
+    "runs",
+    "Runs of a system, newest start first",
+    {"200": _json("RunPage", _RUN_PAGE, "A page, and how many runs are open")},
+    (401, 404, 422, 503),
+    description="A run exists once a `start` or an `end`, or a `success` or `failure` without a stage, carries its `run_id`. "
+    "All that are open are kept, and the latest LSO_RUNS_KEPT of those that ended. The list is as of the last fold.",
+    parameters=_query(
+        RunsQuery,
+        {
+            "state": "Only runs in this state",
+            "from": "Earliest start, RFC 3339, included",
+            "to": "Latest start, RFC 3339, not included",
+            "cursor": _CURSOR_TEXT,
+            "limit": _LIMIT_TEXT,
+        },
+    ),
+)
+_RUN_TEXTS: Final = {"cursor": "`timeline.next` of the answer before", "limit": "Most events of the timeline"}
+_RUN_TEXT: Final = (
+    "Stages are summed over all attempts. `timeline` has the run's events as far as the hot tier still has them, newest "
+    "arrival first. `rank` compares its duration, of a running one that up to now, with all runs that ever ended."
+)
+_GET_LATEST_RUN: Final = _operation(
+    "getLatestRun",
+    "runs",
+    "The run that started last",
+    {"200": _json("RunDetails", _RUN_DETAILS, "The run")},
+    (401, 404, 422, 503),
+    description=_RUN_TEXT,
+    parameters=_query(RunQuery, _RUN_TEXTS),
+)
+_GET_RUN: Final = _operation(
+    "getRun",
+    "runs",
+    "One run",
+    {"200": _json("RunDetails", _RUN_DETAILS, "The run")},
+    (401, 404, 422, 503),
+    description=_RUN_TEXT,
+    parameters=_query(RunQuery, _RUN_TEXTS),
 )
 _GET_FLEET: Final = _operation(
     "getFleet",

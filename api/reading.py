@@ -12,6 +12,7 @@ from api.limits.body import Cap, kind_of, read_body
 from api.service import Asked, service_of
 from lso_core.compute.outline import nesting
 from lso_core.compute.scrutiny import position_of, unicode_position
+from lso_core.model import times
 from lso_core.model.errors import Finding, InputError
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -43,6 +44,16 @@ async def read_object(request: Asked, kind: type[T]) -> T:
     body = await read_body(headers, request.receive, BODY_CAP, service.budget)
     service.budget.give_back(len(body))
     return _convert(_members(body), kind, "field")
+
+
+def read_time(name: str, text: str | None) -> int | None:
+    """A parameter's time in ms, None where it is not given. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        return times.from_text(text)
+    except ValueError:
+        raise refused(f"{name} must be an RFC 3339 date-time such as 2025-12-14T14:33:10.529Z", name) from None
 
 
 def refused(message: str, field: str) -> InputError:

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: int = 15
     hot_seconds: int = 3600
     hot_bytes: int = 1024 * MIB
+    runs_kept: int = 1_000
+    runs_seconds: int = 30 * 86_400
     idempotency_seconds: int = 86_400
     idempotency_keys: int = 1_000_000
 
@@ -136,6 +138,8 @@ _DOCS: dict[str, Doc] = {
     "stale_after": Doc("seconds of folding delay after which health reads UNKNOWN", 2, 3_600),
     "hot_seconds": Doc("how long folded events stay readable", 0, 7 * 86_400),
     "hot_bytes": Doc("bytes of folded events kept at most (never above 40 % of Redis' maxmemory)", 0, 1 << 50),
+    "runs_kept": Doc("most ended runs of one system that are kept", 1, 10_000),
+    "runs_seconds": Doc("how long ended runs are kept, from their start", 60, 400 * 86_400),
     "idempotency_seconds": Doc("how long an Idempotency-Key is remembered, at least", 60, 7 * 86_400),
     "idempotency_keys": Doc("most keys of one system remembered for each sixth of that time", 1, 1_000_000_000),
     "max_body_bytes": Doc("largest request body, inflated", 1_024, 256 * MIB),

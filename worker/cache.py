@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from lso_core.compute.runs import Runs
 from lso_core.compute.state import State
 from lso_core.machine import memory_bytes
 from lso_core.model.systems import System
@@ -18,6 +19,7 @@ _SYSTEM_BYTES: Final = 4 << 10
 _SLOT_BYTES: Final = 1_500
 """What a slot costs beside its cells: a hundred small objects, with a handful of stages."""
 _CELL_BYTES: Final = 16
+_RUN_BYTES: Final = 2 << 10
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -29,6 +31,7 @@ class Known(msgspec.Struct, frozen=True):
     state: State
     entry_bytes: int
     """Mean size of its entries."""
+    runs: Runs = Runs()
     behind: bool = False
     """Its stream went on behind what was read last."""
 
@@ -37,7 +40,8 @@ class Known(msgspec.Struct, frozen=True):
         """About how many bytes it takes."""
         slots = self.state.slots.values()
         cells = len(self.state.keys) + sum(len(slot.keys) + len(slot.error_keys) for slot in slots)
-        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + _CELL_BYTES * cells
+        watched = _RUN_BYTES * len(self.runs.watched)
+        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + _CELL_BYTES * cells + watched
 
 
 def affordable() -> int:

@@ -6,7 +6,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -21,11 +21,13 @@ from lso_core.model.snapshots import Verdict
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import leases
-from lso_core.store.folding import Folding, Lease, Outcome, Peek, Trimmed, new_token
+from lso_core.store.folding import Folding, Lease, Outcome, Peek, Read, Trimmed, new_token
 from lso_core.store.leases import Sharing, Worker
+from lso_core.store.runs import RunStore
 from lso_core.store.server import Server
 from worker.cache import Cache, Known, affordable
-from worker.stepping import MostlyUnreadableError, Step, know, step
+from worker.run_reading import NOTHING, Wanted, gather
+from worker.stepping import Decoded, MostlyUnreadableError, Step, decode, know, step
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,7 @@ class Folder:
         self.worker_id = worker_id
         self.server = server
         self.store = Folding(server, settings)
+        self._runs = RunStore(server)
         self._settings = settings
         self._leases: dict[int, Lease] = {}
         self._cache = Cache(affordable())
@@ -198,11 +201,14 @@ class Folder:
         """Read and fold each system; one that fails is parked, the others go on."""
         chosen = _within_budget(known)
         reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
+        decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
+        gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
         steps, parked = [], 0
         for one, _ in chosen:
             system_id = one.system.system_id
             try:
-                steps.append(step(one, _sound(reads[system_id]), new_token()))
+                read, runs = _sound(reads[system_id]), _sound(gathered.get(system_id, NOTHING))
+                steps.append(step(one, read, decoded[system_id], new_token(), runs))
             except NewerFormatError as error:
                 parked += await self._meet_newer(system_id, "its entries were", error)
             except MostlyUnreadableError as error:
@@ -262,7 +268,7 @@ class Folder:
 
     def _remember(self, one: Step, revision: int) -> None:
         """Keep the state at hand, unless the system was changed meanwhile or will want nothing for long."""
-        if revision == one.known.revision and one.known.state.slots:
+        if revision == one.known.revision and (one.known.state.slots or one.known.runs.watched):
             self._cache.put(one.known)
 
     async def _park(self, system_id: int, reason: str) -> int:
@@ -332,11 +338,18 @@ def _monotonic_ms() -> float:
     return time.monotonic() * 1_000
 
 
-def _sound(found: Found | BadKeyError) -> Found:
+def _sound(found: Found | BadKeyError | NewerFormatError) -> Found:
     """What the store found; raises what it met instead."""
-    if isinstance(found, BadKeyError):
+    if isinstance(found, BadKeyError | NewerFormatError):
         raise found
     return found
+
+
+def _runs_wanted(one: Known, decoded: Mapping[int, Decoded]) -> Wanted:
+    """What the runs of a system need of a step; nothing where its stream could not be read."""
+    system_id = one.system.system_id
+    arrivals = decoded[system_id].arrivals if system_id in decoded else []
+    return Wanted(system_id, one.runs, arrivals, one.position.cursor, one.entry_bytes)
 
 
 def _in_turn(peeks: list[Peek], most: int) -> Iterable[int]:
@@ -366,7 +379,7 @@ def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
     size = 0
     for one in steps:
         chunk.append(one)
-        size += sum(map(len, one.commit.slots.values()))
+        size += sum(map(len, one.commit.slots.values())) + one.commit.runs.size
         if size > COMMIT_BYTES:
             yield chunk
             chunk, size = [], 0

@@ -17,6 +17,7 @@ import structlog
 
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import fold
+from lso_core.compute.runs import Run, Runs, Tally, decode_run, decode_tally
 from lso_core.compute.state import (
     NO_EVENTS,
     Meta,
@@ -39,8 +40,9 @@ from lso_core.model.systems import System
 from lso_core.model.windows import partition_of
 from lso_core.store.folding import Commit, Entry, Lease, Outcome, Position, Stored, new_token
 from lso_core.store.rebuilds import Extent, Rebuilds
+from lso_core.store.runs import RunWrites
 from worker.folding import FIRST_READ_ENTRIES, PARK_MS, READ_BYTES, READ_ENTRIES, Folder
-from worker.stepping import ROLL_MS, decode, fresh
+from worker.stepping import decode, fresh
 
 log = structlog.get_logger(__name__)
 
@@ -126,8 +128,8 @@ class Rebuilder:
             if isinstance(stored, BadKeyError):
                 await self._reset(lease, system_id, extent)
                 return None
-            if not extent.marks_sound:
-                _sure(await self._rebuilds.drop_marks(lease, system_id))
+            if not extent.sound:
+                _sure(await self._rebuilds.drop_unsound(lease, system_id))
             commit, outcome = await self._replace(lease, stored)
             [(done, _)] = await self._store.commit(lease, [commit])
             if done is not Outcome.MOVED:
@@ -157,7 +159,8 @@ class Rebuilder:
         found = _salvage(stored)
         anew = await self._recompute(lease, system, stored, found)
         slots, outcome = _merged(system, found, anew)
-        state, summary = summarize(from_slots(anew.meta, slots), system)
+        runs, lost_runs = _salvage_runs(stored)
+        state, summary = summarize(from_slots(anew.meta, slots), system, runs)
         changed = {start: slot for start, slot in slots.items() if not _same(found.slots.get(start), slot)}
         gone = [slot_field(start) for start in (found.slots.keys() | found.unreadable) - slots.keys()]
         commit = Commit(
@@ -169,9 +172,10 @@ class Rebuilder:
             slots={slot_field(start): encode_slot(slot) for start, slot in changed.items()},
             dropped=[*gone, *found.foreign],
             rows=[],
-            due_ms=state.meta.as_of_ms + ROLL_MS if slots else None,
+            due_ms=0,  # the next fold sees to deadlines of runs, too
             summary=summary,
             dead=[],
+            runs=RunWrites(gone=lost_runs, due_ms=runs.due_ms(system.run_limits)),
         )
         return commit, outcome
 
@@ -298,6 +302,22 @@ def _salvage(stored: Stored) -> Salvaged:
         meta = None
     named = {start: slot for start, slot in slots.items() if meta is not None and _is_named(slot, meta)}
     return Salvaged(meta, named, frozenset(unreadable | slots.keys() - named.keys()), foreign)
+
+
+def _salvage_runs(stored: Stored) -> tuple[Runs, list[str]]:
+    """The watched runs that can be read, and the ids of the others. Raises NewerFormatError."""
+    watched: dict[str, Run] = {}
+    lost: list[str] = []
+    tally = Tally()
+    for run_id, value in stored.runs.items():
+        try:
+            if run_id:
+                watched[run_id.decode()] = decode_run(value)
+            else:
+                tally = decode_tally(value)
+        except CorruptEntryError:
+            lost.append(run_id.decode())
+    return Runs(watched, tally), lost
 
 
 def _is_named(slot: Slot, meta: Meta) -> bool:

@@ -5,10 +5,11 @@ from typing import Final
 
 import msgspec
 
-from lso_core.compute import columns, rollups
+from lso_core.compute import columns, rollups, runs
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.rollups import Rollup
+from lso_core.compute.runs import Advanced, Run, Runs, Tally
 from lso_core.compute.state import (
     Meta,
     State,
@@ -26,7 +27,9 @@ from lso_core.model.systems import System
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
 from lso_core.store.history import Row
+from lso_core.store.runs import RunWrites
 from worker.cache import Known
+from worker.run_reading import NOTHING, Gathered
 
 ROLL_MS: Final = SLOT_MS - 500
 """How long a window waits to be rolled: with its turn in the queue, its snapshot stays younger than a slot."""
@@ -72,7 +75,9 @@ def know(stored: Stored) -> Known:
         raise CorruptEntryError(f"its settings: {error}") from error
     meta = fresh(system) if stored.meta is None else decode_meta(stored.meta)
     slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
-    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes)
+    watched = {run_id.decode(): runs.decode_run(value) for run_id, value in stored.runs.items() if run_id}
+    known = Runs(watched, runs.decode_tally(stored.runs[b""]) if b"" in stored.runs else Tally())
+    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes, known)
 
 
 def fresh(system: System) -> Meta:
@@ -90,7 +95,7 @@ def decode(entries: list[Entry]) -> Decoded:
         try:
             if entry.at_ms is None:
                 raise CorruptEntryError("the entry has no time of arrival")
-            arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns)))
+            arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns), entry.entry_id))
         except NewerFormatError as error:
             return Decoded(taken, arrivals, dead, dead_at, error)
         except CorruptEntryError as error:
@@ -100,20 +105,26 @@ def decode(entries: list[Entry]) -> Decoded:
     return Decoded(taken, arrivals, dead, dead_at, None)
 
 
-def step(known: Known, read: Read, token: bytes) -> Step:
+def step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered = NOTHING) -> Step:
     """Fold what was read, or as much of it as makes no more than MOST_ROWS rows, and judge the window.
 
     Raises NewerFormatError where nothing of it can be read yet, and MostlyUnreadableError where nearly nothing can.
+
+    Args:
+        known: the system before.
+        read: the entries behind its cursor.
+        decoded: the same, decoded.
+        token: of the commit.
+        gathered: what `run_reading.gather` found for them.
     """
-    found = _step(known, read, token)
+    found = _step(known, read, decoded, token, gathered)
     while len(found.commit.rows) > MOST_ROWS and len(read.entries) > 1:
         read = Read(read.entries[: len(read.entries) // 2], None)
-        found = _step(known, read, token)
+        found = _step(known, read, decode(read.entries), token, gathered)
     return found
 
 
-def _step(known: Known, read: Read, token: bytes) -> Step:
-    decoded = decode(read.entries)
+def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered) -> Step:
     if decoded.newer is not None and not decoded.taken:
         raise decoded.newer
     position = _advance(known.position, decoded.taken, token)
@@ -121,10 +132,11 @@ def _step(known: Known, read: Read, token: bytes) -> Step:
     meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, position))
     before = msgspec.structs.replace(known.state, meta=meta)
     folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
-    state, summary = summarize(folded.state, known.system)
+    advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
+    state, summary = summarize(folded.state, known.system, advanced.runs)
     rows = _numbered(folded.rows, position.rows)
     after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
-    due_ms = state.meta.as_of_ms + ROLL_MS if state.slots else None
+    run_due_ms = advanced.runs.due_ms(known.system.run_limits)
     commit = Commit(
         system=known.system,
         revision=known.revision,
@@ -134,12 +146,38 @@ def _step(known: Known, read: Read, token: bytes) -> Step:
         slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
         dropped=[slot_field(start) for start in folded.dropped],
         rows=rows,
-        due_ms=due_ms,
+        due_ms=earliest(state.meta.as_of_ms + ROLL_MS if state.slots else None, run_due_ms),
         summary=summary,
         dead=decoded.dead,
+        runs=RunWrites(
+            watched=[_run_args(run) for run in advanced.changed],
+            settled=[_run_args(run) for run in advanced.settled],
+            tally=runs.encode_tally(advanced.runs.tally) if advanced.tally_changed else b"",
+            due_ms=run_due_ms,
+        ),
     )
     events = after.events - known.position.events
-    return Step(commit, _known(known, state, after, decoded.taken, behind=end_ms is None), events)
+    after_it = _known(known, state, after, decoded.taken, behind=end_ms is None)
+    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs), events)
+
+
+def _advance_runs(known: Known, decoded: Decoded, gathered: Gathered, as_of_ms: int) -> Advanced:
+    """The runs after what was read."""
+    planned, after = runs.plan(known.runs, decoded.arrivals), known.runs
+    if planned is not None:
+        entry_ids = (decoded.arrivals[place].entry_id for place in planned.places)
+        pieces = [gathered.pieces[one] for one in entry_ids if one in gathered.pieces]
+        after = runs.fold(known.runs, planned, pieces, gathered.older, gathered.settled)
+    return runs.advance(known.runs, after, as_of_ms, known.system.run_limits)
+
+
+def _run_args(run: Run) -> tuple[str, int, bytes]:
+    return run.run_id, run.started_ms, runs.encode_run(run)
+
+
+def earliest(*moments: int | None) -> int | None:
+    """The first of the moments that there are."""
+    return min((one for one in moments if one is not None), default=None)
 
 
 def _numbered(rows: list[Rollup], known: int) -> list[Row]:
@@ -189,4 +227,4 @@ def _as_of(state: State, decoded: Decoded, end_ms: int | None) -> int:
 def _known(known: Known, state: State, position: Position, taken: list[Entry], *, behind: bool) -> Known:
     sizes = [entry.size for entry in taken]
     entry_bytes = sum(sizes) // len(sizes) if sizes else known.entry_bytes
-    return Known(known.system, known.revision, position, state, entry_bytes, behind)
+    return msgspec.structs.replace(known, position=position, state=state, entry_bytes=entry_bytes, behind=behind)

@@ -11,13 +11,12 @@ from litestar.params import FromPath
 
 from api.errors import row_of
 from api.limits.body import Cap, kind_of, read_body
-from api.reading import read_query, refused
+from api.reading import read_query, read_time, refused
 from api.routes.guarding import missing_first
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.compute import batches, libraries
 from lso_core.compute.batches import Post
 from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
-from lso_core.model import times
 from lso_core.model.batches import Batch, Page, Receipt
 from lso_core.model.errors import Finding, FutureEventError, InputError, LsoError
 from lso_core.model.events import KEY_BYTES, Name
@@ -176,19 +175,19 @@ async def list_events(request: Asked, system_id: FromPath[int]) -> Ready:
         query = read_query(request, HotQuery)
         start = None if query.cursor is None else Place.parse(query.cursor)
         reading = Reading(system_id, _wanted(query), start, query.limit)
-    page = await _fill(service, system_id, reading)
+    page = await fill(service, system_id, reading)
     if not page.items and query.cursor is None:
         await service.store.registry.require(system_id)
     return answer(page)
 
 
-async def _fill(service: Service, system_id: int, reading: Reading) -> Page[SeenEvent]:
-    """Feed a page with entries until it is full or there are no more. Decoding is done off the loop."""
+async def fill(service: Service, system_id: int, reading: Reading, oldest: str = "-") -> Page[SeenEvent]:
+    """Feed a page with entries back to `oldest`, until it is full or there are no more. Decoding is done off the loop."""
     count, fed, ended = FIRST_ENTRIES, 0, False
     while not (ended or reading.full):
         newest = None if reading.next is None else reading.next.newest
         async with service.page_turns:
-            entries = await service.store.reads.entries(system_id, newest, count)
+            entries = await service.store.reads.entries(system_id, newest, count, oldest)
             await asyncio.to_thread(reading.feed, entries)
         fed, ended = fed + len(entries), len(entries) < count
         count = reading.more(fed)
@@ -203,18 +202,9 @@ def _wanted(query: HotQuery) -> Wanted:
         query.event_type,
         query.status,
         query.run_id,
-        _time("from", query.from_),
-        _time("to", query.to),
+        read_time("from", query.from_),
+        read_time("to", query.to),
     )
-
-
-def _time(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return times.from_text(text)
-    except ValueError:
-        raise refused(f"{name} must be an RFC 3339 date-time such as 2025-12-14T14:33:10.529Z", name) from None
 
 
 HANDLERS: tuple[Any, ...] = (post_events, list_events)

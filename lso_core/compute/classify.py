@@ -17,6 +17,8 @@ class Measured(msgspec.Struct, frozen=True):
     errors: int
     p95_ms: float | None
     last_counted_ms: int | None
+    run_trouble: str | None = None
+    """What is wrong with the system's runs, as a sentence."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -28,11 +30,13 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def judge(measured: Measured, thresholds: Thresholds, window: Window) -> Judgement:
     """The state of a system with these figures in its window."""
+    runs = [] if measured.run_trouble is None else [Judgement(Health.DEGRADED, measured.run_trouble)]
     if not measured.total:
-        return Judgement(Health.UNKNOWN, _silence(measured.last_counted_ms, window))
+        return runs[0] if runs else Judgement(Health.UNKNOWN, _silence(measured.last_counted_ms, window))
     findings = [
         *_judge_errors(measured, thresholds.error_rate),
         *_judge_latency(measured, thresholds.p95_latency),
+        *runs,
     ]
     if not findings:
         return Judgement(Health.OK, _all_well(measured))

@@ -1,7 +1,8 @@
 """The columns of a batch: what folding needs of its events, packed into one block of a stream entry.
 
 Layout, little-endian: MAGIC, `_HEADER`, a msgpack list of [stages, event types], the columns one after another (flags
-as bytes, `ts` as offsets from the batch's smallest, latency in µs, stage and type as positions in those lists), and a
+as bytes, `ts` as offsets from the batch's smallest, latency in µs, stage and type as positions in those lists), the
+run ids where there is something to tell of them (`compute.run_ids`; without them the block is one of format 1), and a
 CRC-32 of all before it. Widths are as small as the batch allows.
 """
 
@@ -16,15 +17,18 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import timestamps
+from lso_core.compute import run_ids, timestamps
 from lso_core.compute.packing import Ints, UnknownWidthError, narrow, widen
+from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model.events import Event
 
 Bools = npt.NDArray[np.bool_]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the entry's layout. A worker reads this and the one before."""
 OLDEST_FORMAT: Final = 1
+_WITHOUT_RUNS: Final = 1
+"""The format of a block that says nothing of runs, so that a worker of the release before reads it too."""
 MAGIC: Final = b"LSO"
 _HEADER: Final = struct.Struct("<BIqBBBBI")
 """format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names."""
@@ -81,6 +85,8 @@ class Columns(msgspec.Struct, frozen=True):
     """Position in `event_types`."""
     stages: tuple[str, ...]
     event_types: tuple[str, ...]
+    runs: RunIds | None = None
+    """None where nothing is told of run ids; there may be some all the same."""
 
     def __len__(self) -> int:
         return len(self.ts_ms)
@@ -108,15 +114,8 @@ def cut(events: Sequence[Event]) -> Columns:
     has_latency = ~np.isnan(latencies)
     latency_us = to_us(latencies, has_latency)
     error = np.array([event.status == "error" for event in events], np.bool_)
-    return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types)
-
-
-class Numbers(dict[str | None, int]):
-    """Numbers names in the order in which they are first asked for."""
-
-    def __missing__(self, name: str | None) -> int:
-        number = self[name] = len(self)
-        return number
+    runs = run_ids.cut(events, stage, event_type, event_types)
+    return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types, runs)
 
 
 def _positions(names: Sequence[str | None], numbers: Numbers) -> tuple[Ints, tuple[str, ...]]:
@@ -150,14 +149,15 @@ def encode(columns: Columns) -> bytes:
     flags = columns.error * np.uint8(_ERROR) | columns.has_ts * np.uint8(_HAS_TS)
     flags |= columns.has_latency * np.uint8(_HAS_LATENCY)
     names = msgspec.msgpack.encode((columns.stages, columns.event_types))
-    header = _HEADER.pack(FORMAT, len(columns), base, *(column.itemsize for column in numbers), len(names))
-    block = b"".join((MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers)))
+    version, runs = (_WITHOUT_RUNS, b"") if columns.runs is None else (FORMAT, run_ids.encode(columns.runs))
+    header = _HEADER.pack(version, len(columns), base, *(column.itemsize for column in numbers), len(names))
+    block = b"".join((MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs))
     return block + _CRC.pack(zlib.crc32(block))
 
 
 def decode(data: bytes) -> Columns:
     """The columns of a block. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
-    count, base, widths, names, at = _read_head(data)
+    count, base, widths, names, at, runs = _read_head(data)
     flags = np.frombuffer(data, np.uint8, count, at)
     offsets, latency_us, stage, event_type = _read_numbers(data, widths, count, at + count)
     _check_positions(stage, len(names.stages), event_type, len(names.event_types))
@@ -172,6 +172,7 @@ def decode(data: bytes) -> Columns:
         event_type=event_type,
         stages=names.stages,
         event_types=names.event_types,
+        runs=runs,
     )
 
 
@@ -186,8 +187,8 @@ def _read_numbers(data: bytes, widths: list[int], count: int, at: int) -> list[I
     return columns
 
 
-def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
-    """Count, base of ts, column widths, names and where the columns start; every length and the CRC checked."""
+def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | None]:
+    """Count, base of ts, column widths, names, where the columns start, run ids; every length and the CRC checked."""
     if len(data) < _PREFIX + _CRC.size or not data.startswith(MAGIC):
         raise CorruptEntryError("not a block of columns")
     version, count, base, *widths, names_length = _HEADER.unpack_from(data, len(MAGIC))
@@ -196,14 +197,18 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int]:
     if version < OLDEST_FORMAT:
         raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length
-    if len(data) != at + count * (1 + sum(widths)) + _CRC.size:
+    end = at + count * (1 + sum(widths))
+    if len(data) < end + _CRC.size or (version == _WITHOUT_RUNS and len(data) > end + _CRC.size):
         raise CorruptEntryError("the block is cut off or has bytes to spare")
     if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
+    view = memoryview(data)
     try:
-        return count, base, widths, _read_names.decode(memoryview(data)[_PREFIX:at]), at
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptEntryError("the names cannot be read") from error
+        names = _read_names.decode(view[_PREFIX:at])
+        runs = None if version == _WITHOUT_RUNS else run_ids.decode(view[end : -_CRC.size], count)
+    except ValueError as error:  # also of msgspec and of Unicode
+        raise CorruptEntryError("the names or the run ids cannot be read") from error
+    return count, base, widths, names, at, runs
 
 
 def _check_positions(stage: Ints, stages: int, event_type: Ints, event_types: int) -> None:

@@ -37,6 +37,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
     at_ms: int
     columns: Columns
+    entry_id: str = ""
 
 
 class Folded(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from lso_core.compute import columns, state
+from lso_core.compute import columns, runs, state
 
 Formats: TypeAlias = Mapping[str, int]
 """Name to number: of what somebody reads the newest format, of what somebody must be able to read the least."""
@@ -11,7 +11,7 @@ Formats: TypeAlias = Mapping[str, int]
 
 def read_here() -> Formats:
     """What this release reads."""
-    return {"columns": columns.FORMAT, "state": state.STATE_FORMAT}
+    return {"columns": columns.FORMAT, "state": state.STATE_FORMAT, "runs": runs.RUN_FORMAT}
 
 
 def covers(reads: Formats, needs: Formats) -> bool:

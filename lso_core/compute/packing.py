@@ -21,12 +21,12 @@ def narrow(values: Ints) -> npt.NDArray[Any]:
     return values.astype(_DTYPES[width])
 
 
-def widen(data: bytes, width: int, count: int, at: int) -> Ints:
+def widen(data: bytes | memoryview, width: int, count: int, at: int) -> Ints:
     """`count` numbers of `width` bytes each, from byte `at` on. Raises UnknownWidthError or ValueError."""
     return view(data, width, count, at).astype(np.int64)
 
 
-def view(data: bytes, width: int, count: int, at: int) -> npt.NDArray[Any]:
+def view(data: bytes | memoryview, width: int, count: int, at: int) -> npt.NDArray[Any]:
     """As `widen`, as they are stored: unsigned, and not to be written to."""
     if width not in _DTYPES:
         raise UnknownWidthError(f"a width of {width} bytes")

@@ -1,7 +1,7 @@
 """Stored entries back as single events, newest first, those that are wanted."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -10,9 +10,11 @@ import numpy.typing as npt
 from lso_core.compute import columns, libraries
 from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
 from lso_core.compute.parts import Rows
+from lso_core.compute.run_events import MOST_SUMMED, SUMMED, Said
 from lso_core.model import times
 from lso_core.model.batches import Page, StoredEntry
 from lso_core.model.errors import Finding, InputError, UnsupportedTypeError
+from lso_core.model.runs import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from lso_core.compute import arrow
@@ -105,8 +107,22 @@ class _Envelope(msgspec.Struct):
     events: list[_Stored]
 
 
+class _Telling(msgspec.Struct):
+    """What of a payload is told of its run; of any type, since payloads are the sender's own."""
+
+    rows: Any = None
+    rows_in: Any = None
+    rows_out: Any = None
+    bytes: Any = None
+    error_type: Any = None
+    error_message: Any = None
+    error: Any = None
+    message: Any = None
+
+
 _envelope = msgspec.json.Decoder(_Envelope)
 _line = msgspec.json.Decoder(_Stored)
+_telling = msgspec.json.Decoder(_Telling)
 
 
 class Reading:
@@ -173,6 +189,44 @@ class Reading:
                 return
 
 
+def said(entry: StoredEntry, cut: Columns, rows: Iterable[int]) -> dict[int, Said]:
+    """What the payloads of the events at `rows` say of their runs; only those that say something.
+
+    Raises CorruptEntryError, NewerFormatError, or UnsupportedTypeError without Arrow.
+    """
+    event_at = _events(*columns.unpack_body(entry.body), cut)
+    payloads = ((row, event_at(row).payload) for row in rows)
+    found = ((row, _said(_telling.decode(payload))) for row, payload in payloads if bytes(payload) != b"null")
+    return {row: one for row, one in found if one is not None}
+
+
+def _said(told: _Telling) -> Said | None:
+    numbers = tuple(_counted(getattr(told, name)) for name in SUMMED)
+    message = _message(told)
+    return None if message is None and not any(number is not None for number in numbers) else Said(numbers, message)
+
+
+def _counted(value: Any) -> int | None:
+    """A number of things: whole, to the nearest, and not below 0; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_SUMMED:
+        return None
+    return round(value)
+
+
+def _message(told: _Telling) -> str | None:
+    """The words of an error, in one of the members that pipelines use for them."""
+    texts = [one for one in (told.error_message, told.error, told.message) if isinstance(one, str) and one.strip()]
+    if not texts:
+        return None
+    kind = f"{told.error_type}: " if isinstance(told.error_type, str) and told.error_type else ""
+    return _capped(kind + texts[0].strip())
+
+
+def _capped(text: str) -> str:
+    raw = text.encode()
+    return text if len(raw) <= MESSAGE_BYTES else raw[: MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
+
+
 def _events(body: bytes, kind: BodyKind, cut: Columns) -> Callable[[int], _Stored]:
     """The events of a body by their places. Raises CorruptEntryError, or UnsupportedTypeError without Arrow."""
     if kind is BodyKind.NDJSON:
@@ -235,7 +289,7 @@ def _show(system_id: int, entry: StoredEntry, index: int, cut: Columns, stored: 
 
 
 def _matches(cut: Columns, at_ms: int, wanted: Wanted) -> Bools:
-    """Which events are wanted, as far as columns tell; `run_id` is not among them."""
+    """Which events are wanted, as far as columns tell; of `run_id` they tell only where ids are few."""
     mask = np.ones(len(cut), np.bool_)
     for column, wish in _wishes(cut, wanted):
         mask &= column == wish
@@ -255,6 +309,8 @@ def _wishes(cut: Columns, wanted: Wanted) -> Iterator[tuple[npt.NDArray[np.gener
         yield cut.event_type, _index(cut.event_types, wanted.event_type)
     if wanted.status is not None:
         yield cut.error, int(wanted.status == "error")
+    if wanted.run_id is not None and cut.runs is not None and cut.runs.whole:
+        yield cut.runs.number, _index(cut.runs.ids, wanted.run_id) + 1 or -1
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

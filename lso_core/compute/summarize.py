@@ -7,15 +7,17 @@ import numpy as np
 
 from lso_core.compute import classify, histogram
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK
+from lso_core.compute.runs import Runs
 from lso_core.compute.state import NO_EVENTS, State, Tally
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
 from lso_core.model.systems import System
 from lso_core.model.times import to_text_or_none
 
+NO_RUNS: Final = Runs()
 PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 
-def summarize(state: State, system: System) -> tuple[State, Summary]:
+def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State, Summary]:
     """The summary at the state's `as_of`, and the state with the judgement in its meta."""
     by_stage = _tallies(state)
     overall = NO_EVENTS
@@ -24,7 +26,9 @@ def summarize(state: State, system: System) -> tuple[State, Summary]:
     latency, *by_number = _latencies(state, overall, by_stage)
     meta = state.meta
     judgement = classify.judge(
-        classify.Measured(overall.total, overall.errors, latency.p95, meta.last_counted_ms),
+        classify.Measured(
+            overall.total, overall.errors, latency.p95, meta.last_counted_ms, runs.trouble(system.run_limits)
+        ),
         system.thresholds,
         system.window,
     )

@@ -7,6 +7,7 @@ import msgspec
 from lso_core.model.errors import Finding, InputError
 from lso_core.model.events import NAME_BYTES, Name
 from lso_core.model.health import Thresholds
+from lso_core.model.runs import Limits, Seconds
 from lso_core.model.windows import SLOT_MS, Window
 
 TAGS = 20
@@ -27,6 +28,10 @@ class SystemSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tags: Tags = ()
     window_seconds: WindowSeconds | None = None
     thresholds: Thresholds = Thresholds()
+    max_runtime_seconds: Seconds | None = None
+    """A run that has not ended by then is TIMED_OUT and the system DEGRADED; None for no limit."""
+    heartbeat_timeout_seconds: Seconds | None = None
+    """A run without any event for so long is LOST; None for no limit."""
 
     def check(self) -> None:
         """Raise InputError for what the types alone cannot say."""
@@ -43,6 +48,8 @@ class SystemPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tags: Tags | msgspec.UnsetType = msgspec.UNSET
     window_seconds: WindowSeconds | msgspec.UnsetType = msgspec.UNSET
     thresholds: Thresholds | msgspec.UnsetType = msgspec.UNSET
+    max_runtime_seconds: Seconds | msgspec.UnsetType | None = msgspec.UNSET
+    heartbeat_timeout_seconds: Seconds | msgspec.UnsetType | None = msgspec.UNSET
 
     def apply(self, system: "System") -> "System":
         """The system after the change, checked. Raises InputError."""
@@ -63,10 +70,16 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Thresholds
     created_at: str
     """RFC 3339, from Redis' clock."""
+    max_runtime_seconds: int | None = None
+    heartbeat_timeout_seconds: int | None = None
 
     @property
     def window(self) -> Window:
         return Window(self.window_seconds)
+
+    @property
+    def run_limits(self) -> Limits:
+        return Limits(self.max_runtime_seconds, self.heartbeat_timeout_seconds)
 
     def check(self) -> None:
         """Raise InputError for what the types alone cannot say."""

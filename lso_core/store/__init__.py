@@ -10,6 +10,7 @@ from lso_core.store.ingest import Ingest
 from lso_core.store.reads import Reads
 from lso_core.store.rebuilds import Rebuilds
 from lso_core.store.registry import Registry
+from lso_core.store.runs import RunStore
 from lso_core.store.server import Server
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Reads",
     "Rebuilds",
     "Registry",
+    "RunStore",
     "Server",
     "Store",
     "TelemetryStore",
@@ -27,13 +29,14 @@ __all__ = [
 
 
 class Store:
-    """One process' view of what is stored, by room: registry, ingest, reads, dead letters, history, rebuilds and telemetry."""
+    """One process' view of what is stored, by room: registry, ingest, reads, runs, dead letters, history, rebuilds, telemetry."""
 
     def __init__(self, server: Server, settings: Settings) -> None:
         self.server = server
         self.registry = Registry(server, settings)
         self.ingest = Ingest(server, settings)
         self.reads = Reads(server, settings)
+        self.runs = RunStore(server)
         self.dead_letters = DeadLetters(server)
         self.history = History(server)
         self.rebuilds = Rebuilds(server)

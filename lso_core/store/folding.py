@@ -25,6 +25,7 @@ from lso_core.store import keys
 from lso_core.store.history import Row
 from lso_core.store.ingest import DEAD_LETTERS
 from lso_core.store.registry import read_system, snapshot_args
+from lso_core.store.runs import RunWrites
 from lso_core.store.server import Call, Server, Value
 
 MARK_BYTES: Final = 4 << 20
@@ -90,6 +91,8 @@ class Stored(msgspec.Struct, frozen=True):
     """Field to value."""
     entry_bytes: int
     """Mean size of the entries so far, to judge how many to read at once."""
+    runs: dict[bytes, bytes] = {}
+    """Watched runs by id; "" is what is known of all."""
 
     @property
     def system(self) -> System:
@@ -134,6 +137,7 @@ class Commit(msgspec.Struct, frozen=True):
     summary: Summary
     dead: list[tuple[str, str]]
     """(entry id, reason) of entries that could not be read."""
+    runs: RunWrites
 
 
 class Trimmed(msgspec.Struct, frozen=True):
@@ -166,6 +170,8 @@ class Folding:
         self._server = server
         self._mark_ms = max(1_000, settings.hot_seconds * 1_000 // MARKS_AN_AGE)
         self._hot_ms = settings.hot_seconds * 1_000
+        self._runs_kept = settings.runs_kept
+        self._runs_ms = settings.runs_seconds * 1_000
         self.mark_for(settings.hot_bytes // PARTITIONS)
 
     def mark_for(self, share_bytes: int) -> None:
@@ -188,7 +194,7 @@ class Folding:
         if not system_ids:
             return {}
         answers = await self._server.each(*(command for one in system_ids for command in _load(one)))
-        found = {one: _stored(*answers[2 * at : 2 * at + 2]) for at, one in enumerate(system_ids)}
+        found = {one: _stored(*answers[3 * at : 3 * at + 3]) for at, one in enumerate(system_ids)}
         return {one: stored for one, stored in found.items() if stored is not None}
 
     async def forget(self, system_ids: Sequence[int]) -> None:
@@ -250,6 +256,9 @@ class Folding:
             keys.parked(partition),
             keys.changes(partition),
             keys.rows(system_id),
+            keys.watched_runs(system_id),
+            keys.runs(system_id),
+            keys.run_starts(system_id),
         )
         what: tuple[Any, ...] = (
             system_id,
@@ -273,12 +282,17 @@ class Folding:
             DEAD_LETTERS,
             after.rows,
             after.written_ms,
+            "" if commit.runs.due_ms is None else commit.runs.due_ms,
+            commit.runs.tally,
+            self._runs_kept,
+            commit.summary.as_of_ms - self._runs_ms,
             len(commit.slots),
             *(part for pair in commit.slots.items() for part in pair),
             len(commit.dropped),
             *commit.dropped,
             len(commit.rows),
             *(part for row in commit.rows for part in (row.start_ms, row.member)),
+            *commit.runs.args(),
             *(part for pair in commit.dead for part in pair),
         )
         return Call("commit", where, what)
@@ -365,23 +379,24 @@ def _load(system_id: int) -> tuple[tuple[Any, ...], ...]:
     return (
         ("HMGET", keys.system(system_id), "record", "rev", "bytes", "entries", "rows", "written"),
         ("HGETALL", keys.state(system_id)),
+        ("HGETALL", keys.watched_runs(system_id)),
     )
 
 
-def _stored(head: Any, fields: Any) -> Stored | BadKeyError | None:
-    """One system from its two answers; None where it is gone."""
-    for answer in (head, fields):
+def _stored(head: Any, fields: Any, runs: Any) -> Stored | BadKeyError | None:
+    """One system from its answers; None where it is gone."""
+    for answer in (head, fields, runs):
         if isinstance(answer, BadKeyError):
             return answer
     if head[0] is None:
         return None
     try:
-        return _parsed(head, fields)
+        return _parsed(head, fields, runs)
     except ValueError as error:  # also of Unicode
         return BadKeyError(f"a field of its state cannot be read: {error}")
 
 
-def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
+def _parsed(head: list[bytes | None], fields: dict[bytes, bytes], runs: dict[bytes, bytes]) -> Stored:
     record, revision, size, entries, rows, written = (part or b"0" for part in head)
     at, cursor = fields.get(b"a"), fields.get(b"c", b"").decode()
     if cursor and not _ENTRY_ID.fullmatch(cursor):
@@ -404,6 +419,7 @@ def _parsed(head: list[bytes | None], fields: dict[bytes, bytes]) -> Stored:
         fields.get(b"m"),
         slots,
         int(size) // max(1, int(entries)),
+        runs,
     )
 
 

@@ -117,7 +117,7 @@ def stream(system_id: int) -> str:
 
 def state(system_id: int) -> str:
     """Hash: c cursor, t token, n events folded, e entries, b bytes, a arrival at the cursor, m meta, s… slots,
-    k and K bytes and arrival at the last mark, x bytes trimmed.
+    k and K bytes and arrival at the last mark, x bytes trimmed, d when a run's deadline passes (ms) or "".
     """
     return _of_system(system_id, STATE_PREFIX)
 
@@ -130,6 +130,21 @@ def marks(system_id: int) -> str:
 def rows(system_id: int) -> str:
     """Sorted set: rollup rows, by start (ms); a member is the row's number in eight bytes and `compute.rollups.encode`."""
     return _of_system(system_id, "rows:")
+
+
+def watched_runs(system_id: int) -> str:
+    """Hash: run id to `compute.runs.encode_run`, of runs that may still change; "" to `encode_tally`."""
+    return _of_system(system_id, "watched-runs:")
+
+
+def runs(system_id: int) -> str:
+    """Hash: run id to `compute.runs.encode_run`, of runs that have settled; capped."""
+    return _of_system(system_id, "runs:")
+
+
+def run_starts(system_id: int) -> str:
+    """Sorted set: all runs, by start (ms)."""
+    return _of_system(system_id, "run-starts:")
 
 
 def snapshot(system_id: int) -> str:

@@ -95,9 +95,9 @@ class Reads:
         )
         return [_share(one) for one in found]
 
-    async def entries(self, system_id: int, before: str | None, count: int) -> list[StoredEntry]:
-        """Up to `count` entries of the hot tier, newest first, with ids up to and including `before`."""
-        found = await self._server.one(("XREVRANGE", keys.stream(system_id), before or "+", "-", "COUNT", count))
+    async def entries(self, system_id: int, before: str | None, count: int, oldest: str = "-") -> list[StoredEntry]:
+        """Up to `count` entries of the hot tier, newest first, with ids from `before` back to `oldest`, both included."""
+        found = await self._server.one(("XREVRANGE", keys.stream(system_id), before or "+", oldest, "COUNT", count))
         return [
             StoredEntry(entry_id.decode(), int(fields[b"at"]), int(fields[b"n"]), fields[b"c"], fields[b"b"])
             for entry_id, fields in found

@@ -27,7 +27,8 @@ class Extent(msgspec.Struct, frozen=True):
     bytes: int
     last: str
     """Id of the last entry, "" before the first."""
-    marks_sound: bool
+    sound: bool
+    """Whether the keys that a rebuild leaves as they are hold what they should: marks and runs."""
 
     @property
     def entry_bytes(self) -> int:
@@ -75,20 +76,22 @@ class Rebuilds:
 
     async def extent(self, system_id: int) -> Extent:
         """How much was ever appended. Raises BadKeyError."""
-        head, kind = await self._server.each(
-            ("HMGET", keys.system(system_id), "added", "entries", "bytes", "last"), ("TYPE", keys.marks(system_id))
+        head, *kinds = await self._server.each(
+            ("HMGET", keys.system(system_id), "added", "entries", "bytes", "last"),
+            *(("TYPE", key) for key, _ in _besides(system_id)),
         )
-        for answer in (head, kind):
+        for answer in (head, *kinds):
             if isinstance(answer, BadKeyError):
                 raise answer
+        sound = all(kind in {b"none", wish} for kind, (_, wish) in zip(kinds, _besides(system_id), strict=True))
         try:
             events, entries, size = (int(one or 0) for one in head[:3])
         except ValueError as error:
             raise BadKeyError(f"its counters cannot be read: {error}") from error
-        return Extent(events, entries, size, (head[3] or b"").decode(), kind in {b"list", b"none"})
+        return Extent(events, entries, size, (head[3] or b"").decode(), sound)
 
-    async def drop_marks(self, lease: Lease, system_id: int) -> Outcome:
-        """Throw the marks of a system away; trimming does without, in larger pieces."""
+    async def drop_unsound(self, lease: Lease, system_id: int) -> Outcome:
+        """Throw away the marks of a system (trimming does without, in larger pieces), and what should be its runs and is not."""
         return await self._reset(lease, system_id, 0, 0, ())
 
     async def reset(self, lease: Lease, system_id: int, position: Position, trimmed: int, park_ms: int) -> Outcome:
@@ -108,6 +111,17 @@ class Rebuilds:
         where = (
             *(keys.system(system_id), keys.lease(p), keys.marks(system_id), keys.state(system_id)),
             *(keys.ready(p), keys.due(p), keys.parked(p), keys.hot(p)),
+            *(keys.watched_runs(system_id), keys.runs(system_id), keys.run_starts(system_id)),
         )
         what = (system_id, lease.owner, lease.epoch, park_ms, at_ms, *fields)
         return Outcome((await self._server.one(Call("reset", where, what)))[0])
+
+
+def _besides(system_id: int) -> tuple[tuple[str, bytes], ...]:
+    """Keys that a rebuild does not write anew, and what each should be."""
+    return (
+        (keys.marks(system_id), b"list"),
+        (keys.watched_runs(system_id), b"hash"),
+        (keys.runs(system_id), b"hash"),
+        (keys.run_starts(system_id), b"zset"),
+    )

@@ -32,6 +32,8 @@ class _StoredSpec(SystemSpec, frozen=True, forbid_unknown_fields=False, kw_only=
     """What a newer release adds to a system, while it is rolled out, is none of this one's business."""
 
 
+_LATER: Final = {"max_runtime_seconds", "heartbeat_timeout_seconds"}
+
 _spec = msgspec.json.Decoder(_StoredSpec)
 _system = msgspec.json.Decoder(System)
 
@@ -64,6 +66,8 @@ class Record(msgspec.Struct, frozen=True):
             window_seconds=spec.window_seconds or 0,
             thresholds=spec.thresholds,
             created_at=times.to_text(self.created_ms),
+            max_runtime_seconds=spec.max_runtime_seconds,
+            heartbeat_timeout_seconds=spec.heartbeat_timeout_seconds,
         )
 
 
@@ -83,7 +87,7 @@ class Registry:
                 Call(
                     "reserve",
                     (keys.NAMES, keys.RECORDS, keys.LAST_ID, keys.PENDING),
-                    (spec.name, msgspec.json.encode(spec), TAKEN_OVER_MS),
+                    (spec.name, stored(spec), TAKEN_OVER_MS),
                 )
             )
             if reply[0] == b"taken":
@@ -215,6 +219,12 @@ def read_system(raw: bytes) -> System:
     return _system.decode(raw)
 
 
+def stored(value: SystemSpec | System) -> bytes:
+    """As JSON, without limits of runs that are not set: releases before this one know no such members."""
+    members = msgspec.structs.asdict(value)
+    return msgspec.json.encode({name: one for name, one in members.items() if one is not None or name not in _LATER})
+
+
 def _changed(record: Record, system: System) -> Record:
     """The record after a change, with the next revision."""
     spec = SystemSpec(
@@ -223,9 +233,11 @@ def _changed(record: Record, system: System) -> Record:
         tags=system.tags,
         window_seconds=system.window_seconds,
         thresholds=system.thresholds,
+        max_runtime_seconds=system.max_runtime_seconds,
+        heartbeat_timeout_seconds=system.heartbeat_timeout_seconds,
     )
     revision = record.revision + 1
-    raw = b"L %d %d %s" % (record.created_ms, revision, msgspec.json.encode(spec))
+    raw = b"L %d %d %s" % (record.created_ms, revision, stored(spec))
     return Record(raw, "L", record.created_ms, revision, spec)
 
 
@@ -241,13 +253,13 @@ def _install(system: System, record: Record) -> Call:
         keys.stats(partition),
         keys.changes(partition),
     )
-    what = (system_id, msgspec.json.encode(system), record.revision, *snapshot_args(summary, system))
+    what = (system_id, stored(system), record.revision, *snapshot_args(summary, system))
     return Call("install", where, what)
 
 
 def _configure(system: System, record: Record) -> Call:
     where = (keys.system(system.system_id), keys.due(partition_of(system.system_id)))
-    return Call("configure", where, (system.system_id, msgspec.json.encode(system), record.revision))
+    return Call("configure", where, (system.system_id, stored(system), record.revision))
 
 
 def snapshot_args(summary: Summary, system: System) -> tuple[bytes | int | str, ...]:
@@ -283,6 +295,9 @@ def _uninstall(system_id: int, settings: Settings) -> Call:
         keys.rebuilds(partition),
         keys.changes(partition),
         keys.rows(system_id),
+        keys.watched_runs(system_id),
+        keys.runs(system_id),
+        keys.run_starts(system_id),
     )
     return Call("uninstall", where, (system_id, keys.member(system_id), bucket_ms(settings), LOOK_BACK))
 

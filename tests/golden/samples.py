@@ -13,12 +13,14 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from lso_core.compute import columns, parts, rollups, state
+from lso_core.compute import columns, parts, rollups, runs, state
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.libraries import arrow
 from lso_core.compute.readback import Reading, Wanted
 from lso_core.compute.rollups import ROLLUP_FORMAT
+from lso_core.compute.run_events import Piece, Said
+from lso_core.compute.run_ids import RunIds
 from lso_core.compute.summarize import summarize
 from lso_core.model import snapshots, times
 from lso_core.model.batches import StoredEntry
@@ -26,6 +28,7 @@ from lso_core.model.errors import Finding
 from lso_core.model.events import Event
 from lso_core.model.health import Thresholds
 from lso_core.model.rollups import Width
+from lso_core.model.runs import Limits
 from lso_core.model.systems import System, SystemSpec
 from lso_core.store import dead_letters, registry
 
@@ -67,6 +70,8 @@ def current() -> Mapping[str, int]:
         "meta": state.STATE_FORMAT,
         "slot": state.STATE_FORMAT,
         "rollup": ROLLUP_FORMAT,
+        "run": runs.RUN_FORMAT,
+        "run-tally": runs.RUN_FORMAT,
     }
     bodies = {f"body-{kind.name.lower()}": 1 for kind in BodyKind}
     return {**numbers, **bodies, "snapshot": snapshots.VERSION, **_UNNUMBERED}
@@ -83,13 +88,15 @@ def written() -> dict[str, bytes]:
         "meta": state.encode_meta(judged.meta),
         "slot": state.encode_slot(max(judged.slots.items())[1]),
         "rollup": rollups.encode(rollups.merge([*folded.rows, *unwritten(judged.meta, judged.slots)], Width.DAY)[0]),
+        "run": runs.encode_run(_runs().watched["r1"]),
+        "run-tally": runs.encode_tally(_runs().tally),
         **{f"body-{kind.name.lower()}": columns.pack_body(text, kind) for kind, text in BODIES.items()},
         "body-parts": columns.pack_body(_parts(), BodyKind.PARTS),
         "body-arrow": columns.pack_body(_arrow_rows(), BodyKind.ARROW),
         "snapshot": snapshots.encode(summary),
         "details": snapshots.encode_details(summary),
         "fleet-line": snapshots.fleet_line(summary, SYSTEM),
-        "record": msgspec.json.encode(SYSTEM),
+        "record": registry.stored(SYSTEM),
         "registry": registry._changed(before, SYSTEM).raw,
         "letter-event": _fields(at=b"%d" % AT_MS, reason=msgspec.json.encode(FINDING), event=b'{"status": "fine"}'),
         "letter-entry": _fields(entry=b"5-1", reason=b"cut off", at=b"%d" % AT_MS, n=b"6", c=b"LSO cut", b=b"body"),
@@ -101,6 +108,17 @@ def _parts() -> bytes:
     payloads = b"".join(msgspec.json.encode(event.payload) + b"\n" for event in EVENTS)
     latencies_ms = np.array([event.latency_ms for event in EVENTS], "<f8")  # None becomes NaN
     return parts.encode(parts.Parts(b"r1r1r2r2r3r4", 2, payloads, latencies_ms.tobytes()))
+
+
+def _runs() -> runs.Runs:
+    """The runs of the events, and of an end."""
+    events = [*EVENTS, Event("end", "error", 15.0, ts="2025-12-14T14:33:10.600Z", run_id="r1")]
+    cut = columns.cut(events)
+    planned = runs.plan(runs.Runs(), [Arrival(AT_MS, cut, "5-1")])
+    assert planned is not None
+    said = {1: Said((3, None, None, None)), 6: Said(message="what went wrong")}
+    folded = runs.fold(runs.Runs(), planned, [Piece("5-1", AT_MS, cut, said)], [], {})
+    return runs.advance(runs.Runs(), folded, AT_MS + 1, Limits()).runs
 
 
 def _arrow_rows() -> bytes:
@@ -134,8 +152,13 @@ def read(kind: str, data: bytes) -> Json:
 
 def _columns(data: bytes) -> Json:
     cut = columns.decode(data)
-    found = {field: getattr(cut, field) for field in cut.__struct_fields__}
-    return {name: value if isinstance(value, tuple) else value.tolist() for name, value in found.items()}
+    found = {field: getattr(cut, field) for field in cut.__struct_fields__ if field != "runs"}
+    plain = {name: value if isinstance(value, tuple) else value.tolist() for name, value in found.items()}
+    return plain | {"runs": None if cut.runs is None else _run_ids(cut.runs)}
+
+
+def _run_ids(told: RunIds) -> Json:
+    return {"ids": told.ids, "makers": told.makers.tolist(), "number": told.number.tolist(), "whole": told.whole}
 
 
 def _slot(data: bytes) -> Json:
@@ -163,6 +186,11 @@ def _rollup(data: bytes) -> Json:
     }
 
 
+def _tally(data: bytes) -> Json:
+    tally = runs.decode_tally(data)
+    return {**msgspec.structs.asdict(tally), "keys": tally.keys.tolist(), "cells": tally.cells.tolist()}
+
+
 def _body(data: bytes) -> Json:
     """The events of a body, read back beside their columns."""
     reading = Reading(SYSTEM.system_id, Wanted(), None, 100)
@@ -188,6 +216,8 @@ _READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "meta": lambda data: msgspec.structs.asdict(state.decode_meta(data)),
     "slot": _slot,
     "rollup": _rollup,
+    "run": lambda data: {**msgspec.structs.asdict(run := runs.decode_run(data)), "seen": run.seen.hex()},
+    "run-tally": _tally,
     **dict.fromkeys((f"body-{kind.name.lower()}" for kind in BodyKind), _body),
     "snapshot": _snapshot,
     "details": lambda data: json.loads(b"{%s}" % data),

@@ -15,7 +15,8 @@ from lso_core.settings import Settings
 from lso_core.store import Store, keys, leases
 from lso_core.store.folding import Commit, Folding, Lease, Outcome, Read, Stored, new_token
 from lso_core.store.server import Ask, Server
-from worker.stepping import know, step
+from worker.run_reading import NOTHING, Gathered, Wanted, gather
+from worker.stepping import decode, know, step
 
 
 def batch(
@@ -28,9 +29,10 @@ def batch(
     rejects: tuple[Reject, ...] = (),
     latency_ms: float = 12.0,
     event_type: str = "success",
+    run_id: str | None = None,
 ) -> Batch:
     """A batch of `count` events without `ts`; the first `errors` failed."""
-    events = [Event(event_type, "error" if at < errors else "ok", latency_ms) for at in range(count)]
+    events = [Event(event_type, "error" if at < errors else "ok", latency_ms, run_id=run_id) for at in range(count)]
     return batch_of(events, digest=digest, latest_ts_ms=latest_ts_ms, body=body, rejects=rejects)
 
 
@@ -100,7 +102,11 @@ class Room:
         known = know(await self.stored(system_id))
         read = (await self.folding.read([(system_id, known.position.cursor, most)]))[system_id]
         assert isinstance(read, Read)
-        return step(known, read, new_token()).commit
+        decoded = decode(read.entries)
+        wanted = Wanted(system_id, known.runs, decoded.arrivals, known.position.cursor, known.entry_bytes)
+        gathered = (await gather(self.store.runs, [wanted])).get(system_id, NOTHING)
+        assert isinstance(gathered, Gathered)
+        return step(known, read, decoded, new_token(), gathered).commit
 
     async def stored(self, system_id: int) -> Stored:
         """The system as it is stored, none of its keys gone bad."""

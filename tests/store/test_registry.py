@@ -299,9 +299,10 @@ async def busy(room: Room) -> int:
     system_id = (await room.system()).system_id
     rejects = (Reject(b"{}", Finding(0, "", "bad")),)
     for at in range(3):
-        await room.store.ingest.append(system_id, batch(5, rejects=rejects), b"key %d" % at)
+        await room.store.ingest.append(system_id, batch(5, rejects=rejects, run_id=f"r{at}"), b"key %d" % at)
         await room.fold(system_id)
     await room.store.ingest.append(system_id, batch(5), b"unfolded")
+    await room.server.one(("HSET", keys.runs(system_id), "settled", "run"))
     return system_id
 
 
@@ -309,7 +310,19 @@ async def test_a_busy_system_has_every_kind_of_key(room: Room) -> None:
     """Or the next test would not show much."""
     system_id = await busy(room)
     kinds = {key.split("}:")[1].split(":")[0] for key in await room.keys_of(system_id)}
-    assert kinds == {"system", "stream", "state", "snapshot", "details", "marks", "dead", "keys"}
+    assert kinds == {
+        "system",
+        "stream",
+        "state",
+        "snapshot",
+        "details",
+        "marks",
+        "dead",
+        "keys",
+        "watched-runs",
+        "runs",
+        "run-starts",
+    }
 
 
 async def test_delete_removes_every_key_of_the_system_and_no_other(room: Room) -> None:

@@ -116,7 +116,7 @@ async def test_workers_tell_each_other_how_fast_they_fold(room: Room, crew: Crew
 
 @contextmanager
 def newer_release() -> Iterator[None]:
-    """What runs meanwhile is of a release that writes and reads one more format of entries."""
+    """What runs meanwhile is of a release that writes and reads one more format of entries, of those with run ids."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "FORMAT", columns.FORMAT + 1)
         yield
@@ -137,7 +137,7 @@ async def test_what_a_newer_release_wrote_is_left_to_a_worker_that_reads_it(room
     with newer_release():
         new = crew.worker("new")
         await settle(old, new)
-        await room.store.ingest.append(ids[0], batch(5), None)
+        await room.store.ingest.append(ids[0], batch(5, run_id="r"), None)
     assert 7 in held(old)
     await room.store.ingest.append(ids[1], batch(4), None)
 
@@ -160,7 +160,7 @@ async def test_with_nobody_to_read_it_a_newer_releases_system_waits_alone_until_
     ids = await room.systems_of(7, 2)
     old = await crew.alone("old")
     with newer_release():
-        await room.store.ingest.append(ids[0], batch(5), None)
+        await room.store.ingest.append(ids[0], batch(5, run_id="r"), None)
     await room.store.ingest.append(ids[1], batch(4), None)
     await fold_all(old)
     waiting = await room.health(ids[0])
@@ -180,7 +180,7 @@ async def test_with_nobody_to_read_it_a_newer_releases_system_waits_alone_until_
     assert 7 in held(new)
     with newer_release():
         await new.leave()
-        await room.store.ingest.append(ids[0], batch(5), None)
+        await room.store.ingest.append(ids[0], batch(5, run_id="r"), None)
     await room.store.ingest.append(ids[1], batch(4), None)
     assert await settle(old) == [32]
     await fold_all(old)
@@ -194,7 +194,7 @@ async def test_a_rebuild_of_what_a_newer_release_wrote_is_left_to_it(room: Room,
     with newer_release():
         new = crew.worker("new")
         await new.tend()
-        await room.store.ingest.append(system_id, batch(5), None)
+        await room.store.ingest.append(system_id, batch(5, run_id="r"), None)
         await old.tend()
     await old.leave()
     with newer_release():

@@ -7,13 +7,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lso_core.compute import payloads, timestamps
+from lso_core.compute import payloads, run_ids, timestamps
 from lso_core.compute.arrow.sheet import column_of
 from lso_core.compute.arrow.texts import codes_of, texts_of, valid_of
-from lso_core.compute.columns import Bools, Columns, Numbers, to_us
+from lso_core.compute.columns import Bools, Columns, to_us
 from lso_core.compute.packing import Ints
+from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model import times
 from lso_core.model.events import LATENCY_MS_MAX, NAME_BYTES
+from lso_core.model.runs import LIFE
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +36,7 @@ def cut(batches: list[Any], system_id: int) -> tuple[Columns, Floats]:
     parts = [_cut_one(batch, system_id, stages, event_types) for batch in batches]
     whole = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     ts_ms, has_ts, latency_ms, has_latency, error, stage, event_type = whole
+    types = tuple(name for name in event_types if name is not None)
     columns = Columns(
         ts_ms,
         has_ts,
@@ -43,9 +46,34 @@ def cut(batches: list[Any], system_id: int) -> tuple[Columns, Floats]:
         stage,
         event_type,
         tuple(name for name in stages if name is not None),
-        tuple(name for name in event_types if name is not None),
+        types,
+        _run_ids(batches, stage, event_type, types),
     )
     return columns, latency_ms
+
+
+def _run_ids(batches: list[Any], stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
+    """The run ids of the events; `run_ids.cut` says which are told."""
+    found = (column_of(batch, "run_id") for batch in batches)
+    columns = [column for column in found if column is not None]
+    if not columns:  # one schema for all: either every batch has it or none
+        return None
+    makers = run_ids.makers_of(stage, event_type, event_types)
+    encoded = [one if pa.types.is_dictionary(one.type) else one.dictionary_encode() for one in columns]
+    distinct = sum(len(one.dictionary) for one in encoded)
+    if LIFE.isdisjoint(event_types) and not run_ids.repeat(distinct, len(stage)):
+        makers = makers[-run_ids.MOST_OUTCOMES :]
+        return run_ids.of_makers(makers, _at(columns, makers))
+    numbers = Numbers({None: 0})
+    number = np.concatenate([_names(one, numbers, len(one)) for one in encoded])
+    return run_ids.of_all(numbers, number, makers)
+
+
+def _at(columns: list[Any], places: Ints) -> list[str | None]:
+    """The texts at some places of columns that follow one another."""
+    texts = pa.chunked_array([one.cast(pa.string()) for one in columns])
+    taken: list[str | None] = texts.take(pa.array(places)).to_pylist()
+    return taken
 
 
 def _cut_one(batch: Any, system_id: int, stages: Numbers, event_types: Numbers) -> list[npt.NDArray[Any]]:

@@ -2,14 +2,18 @@
 -- Commits one system's fold: refused unless the system exists, the caller holds the lease, and cursor and token are as
 -- they were read; then everything is written, absolute values all.
 -- KEYS  1 system  2 lease  3 state  4 stream  5 ready  6 due  7 stats  8 snapshot  9 details  10 fleet  11 fleet lines
---       12 marks  13 hot  14 dead letters  15 parked  16 changes  17 rows
+--       12 marks  13 hot  14 dead letters  15 parked  16 changes  17 rows  18 watched runs  19 runs  20 run starts
 -- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
 --       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
 --       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
 --       20 consumer group  21 mark every (ms)  22 mark every (bytes)  23 most dead letters
---       24 rows ever written  25 start of what is in none (ms)  26 number of slot values  then pairs of (field, value)
---       then their number and fields that go  then their number and pairs of (start in ms, row)
---       then pairs of (entry id, reason) for the dead letters
+--       24 rows ever written  25 start of what is in none (ms)
+--       26 next deadline of a run (ms) or ""  27 what is known of all runs or "" where it did not change
+--       28 most settled runs  29 earliest start of a settled run that is kept (ms)
+--       30 number of slot values  then pairs of (field, value)  then their number and fields that go
+--       then their number and pairs of (start in ms, row)
+--       then the number and triples of (run id, start in ms, run) of runs that are watched, then of those that settled
+--       then the number and ids of runs that go  then pairs of (entry id, reason) for the dead letters
 -- Returns {"ok", revision} | {"gone"} | {"fenced"} | {"moved"}
 local system = redis.call('HMGET', KEYS[1], 'rev', 'last', 'written')
 if not system[1] then return {'gone'} end
@@ -18,24 +22,56 @@ if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[3] then return {'fenced'} end
 local state = redis.call('HMGET', KEYS[3], 'c', 't', 'n', 'e', 'b', 'k', 'K')
 if (state[1] or '') ~= ARGV[4] or (state[2] or '') ~= ARGV[5] then return {'moved'} end
 
--- Where the dropped fields, the rows and the dead letters stand.
-local dropped = 27 + 2 * tonumber(ARGV[26])
+-- Where each part after the slots begins, at its number.
+local dropped = 31 + 2 * tonumber(ARGV[30])
 local rows = dropped + 1 + tonumber(ARGV[dropped])
-local dead = rows + 1 + 2 * tonumber(ARGV[rows])
+local watched = rows + 1 + 2 * tonumber(ARGV[rows])
+local settled = watched + 1 + 3 * tonumber(ARGV[watched])
+local forgotten = settled + 1 + 3 * tonumber(ARGV[settled])
+local dead = forgotten + 1 + tonumber(ARGV[forgotten])
 
--- Rows first: of all that follows only their key can be something else by now, and then nothing may be written.
-for i = rows + 1, dead - 1, 2 do redis.call('ZADD', KEYS[17], ARGV[i], ARGV[i + 1]) end
-if dead > rows + 1 or system[3] ~= ARGV[25] then
+-- Runs and rows first: of all that follows only their keys can be something else by now, and then the state may not be
+-- written. Runs are absolute, so that it does no harm where they are and the rows are not.
+for i = watched + 1, settled - 1, 3 do
+  redis.call('HSET', KEYS[18], ARGV[i], ARGV[i + 2])
+  redis.call('HDEL', KEYS[19], ARGV[i])
+  redis.call('ZADD', KEYS[20], ARGV[i + 1], ARGV[i])
+end
+for i = settled + 1, forgotten - 1, 3 do
+  redis.call('HSET', KEYS[19], ARGV[i], ARGV[i + 2])
+  redis.call('HDEL', KEYS[18], ARGV[i])
+  redis.call('ZADD', KEYS[20], ARGV[i + 1], ARGV[i])
+end
+for i = forgotten + 1, dead - 1 do
+  redis.call('HDEL', KEYS[18], ARGV[i])
+  if ARGV[i] ~= '' then redis.call('ZREM', KEYS[20], ARGV[i]) end
+end
+if ARGV[27] ~= '' then redis.call('HSET', KEYS[18], '', ARGV[27]) end
+if forgotten > settled + 1 then
+  local function drop(id)
+    if redis.call('HDEL', KEYS[19], id) == 0 then return 0 end -- it is watched: that is for the worker to end
+    return redis.call('ZREM', KEYS[20], id)
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[20], '-inf', '(' .. ARGV[29], 'LIMIT', 0, 1000)) do drop(id) end
+  local over = redis.call('HLEN', KEYS[19]) - tonumber(ARGV[28])
+  if over > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', KEYS[20], 0, over + redis.call('HLEN', KEYS[18]))) do
+      if over > 0 then over = over - drop(id) end
+    end
+  end
+end
+for i = rows + 1, watched - 1, 2 do redis.call('ZADD', KEYS[17], ARGV[i], ARGV[i + 1]) end
+if watched > rows + 1 or system[3] ~= ARGV[25] then
   redis.call('HSET', KEYS[1], 'rows', ARGV[24], 'written', ARGV[25])
 end
 
 -- One HSET: cursor, token, counters and slots go together or not at all.
-local fields = {'c', ARGV[6], 't', ARGV[7], 'n', ARGV[9], 'e', ARGV[10], 'b', ARGV[11], 'm', ARGV[14]}
+local fields = {'c', ARGV[6], 't', ARGV[7], 'n', ARGV[9], 'e', ARGV[10], 'b', ARGV[11], 'm', ARGV[14], 'd', ARGV[26]}
 if ARGV[12] ~= '' then
   fields[#fields + 1] = 'a'
   fields[#fields + 1] = ARGV[12]
 end
-for i = 27, dropped - 1 do fields[#fields + 1] = ARGV[i] end
+for i = 31, dropped - 1 do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[3], unpack(fields))
 for i = dropped + 1, rows - 1 do redis.call('HDEL', KEYS[3], ARGV[i]) end
 

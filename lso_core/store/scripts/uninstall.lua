@@ -2,6 +2,7 @@
 -- Removes every key of a system from its partition. Appends and commits check that it exists, so nothing comes back.
 -- KEYS  1 system  2 stream  3 state  4 snapshot  5 details  6 marks  7 dead letters  8 prefix of the idempotency buckets
 --       9 ready  10 due  11 parked  12 hot  13 stats  14 fleet  15 fleet lines  16 rebuild  17 rebuilds  18 changes  19 rows
+--       20 watched runs  21 runs  22 run starts
 -- ARGV  1 system id  2 fleet member  3 bucket length (ms)  4 buckets to look back
 -- Returns 1 if it was there, else 0
 local added = redis.call('HMGET', KEYS[1], 'added', 'entries', 'bytes')
@@ -14,6 +15,7 @@ if added[1] then
   redis.call('HINCRBY', KEYS[13], 'hot', folded[4] - folded[3])
 end
 local removed = redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[16], KEYS[19])
+redis.call('UNLINK', KEYS[20], KEYS[21], KEYS[22])
 redis.call('SREM', KEYS[17], ARGV[1])
 local bucket = math.floor(tonumber(redis.call('TIME')[1]) * 1000 / tonumber(ARGV[3]))
 for back = -1, tonumber(ARGV[4]) do redis.call('UNLINK', KEYS[8] .. (bucket - back)) end
