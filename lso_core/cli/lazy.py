@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "health": "lso_core.cli.health:health",
     "rebuild": "lso_core.cli.rebuild:rebuild",
     "run": "lso_core.cli.run:run",
+    "runs": "lso_core.cli.runs:runs",
     "systems": "lso_core.cli.systems:systems",
     "tail": "lso_core.cli.tail:tail",
     "top": "lso_core.cli.top:top",

@@ -32,6 +32,11 @@ LOOKS: Final = {
     "DEGRADED": Look("▲", "^", "yellow"),
     "UNHEALTHY": Look("■", "#", "bold red"),
     "UNKNOWN": Look("?", "?", "cyan"),
+    "RUNNING": Look("▶", ">", "cyan"),
+    "SUCCESS": Look("●", "o", "green"),
+    "FAILED": Look("■", "#", "bold red"),
+    "TIMED_OUT": Look("▲", "^", "yellow"),
+    "LOST": Look("?", "?", "yellow"),
 }
 WORST_FIRST: Final = ("UNHEALTHY", "DEGRADED", "UNKNOWN", "OK")
 EXIT_CODES: Final = {"OK": 0, "DEGRADED": 1, "UNHEALTHY": 2, "UNKNOWN": 3}

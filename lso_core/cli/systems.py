@@ -48,6 +48,13 @@ THRESHOLDS = {
 """Option to its place in `thresholds`."""
 
 
+RUN_LIMITS = {
+    "max_runtime": ("max_runtime_seconds", "a run that has not ended by then is TIMED_OUT and the system DEGRADED"),
+    "heartbeat_timeout": ("heartbeat_timeout_seconds", "a run without any event for so long is LOST"),
+}
+"""Option to its member of a system, in seconds."""
+
+
 def describing(command: C) -> C:
     """Give a command the options that describe a system."""
     decorators = [
@@ -59,6 +66,10 @@ def describing(command: C) -> C:
         *(
             click.option("--" + n.replace("_", "-"), n, type=Limit(), help=text)
             for n, (_, _, text) in THRESHOLDS.items()
+        ),
+        *(
+            click.option("--" + n.replace("_", "-"), n, type=Limit(), metavar="SECONDS", help=text)
+            for n, (_, text) in RUN_LIMITS.items()
         ),
         click.option("--min-events", type=int, metavar="N", help="below this many events it is at most DEGRADED"),
     ]
@@ -167,6 +178,9 @@ def _spec(given: Mapping[str, Any], thresholds: Mapping[str, Any]) -> dict[str, 
     """The request's members for the options that were given; `thresholds` are replaced as a whole, so changed in a copy."""
     plain = ("description", "window_seconds")
     spec = {name: given[name] for name in plain if given[name] is not None}
+    for option, (member, _) in RUN_LIMITS.items():
+        if given[option] is not None:
+            spec[member] = None if given[option] == NO_LIMIT else _whole(given[option])
     if given["tags"]:
         spec["tags"] = [tag for tag in given["tags"] if tag]
     merged = {name: dict(level) if isinstance(level, dict) else level for name, level in thresholds.items()}
@@ -176,6 +190,15 @@ def _spec(given: Mapping[str, Any], thresholds: Mapping[str, Any]) -> dict[str, 
     if given["min_events"] is not None:
         merged["min_events"] = given["min_events"]
     return spec | {"thresholds": merged} if merged != thresholds else spec
+
+
+def _seconds(value: Any) -> str:
+    return "no limit" if value is None else f"{value} s"
+
+
+def _whole(number: float) -> float | int:
+    """A whole number as such; the server says what it thinks of others."""
+    return int(number) if number.is_integer() else number
 
 
 def _put(system: Mapping[str, Any]) -> None:
@@ -197,6 +220,7 @@ def _put(system: Mapping[str, Any]) -> None:
             f"DEGRADED above {show.millis(p95.get('warn'))}, UNHEALTHY above {show.millis(p95.get('crit'))}",
         ),
         ("min events", limits.get("min_events")),
+        *((option.replace("_", " "), _seconds(system.get(member))) for option, (member, _) in RUN_LIMITS.items()),
         ("created", system.get("created_at")),
     )
     show.put(show.console(), show.facts(*((name, Text(show.clean(value))) for name, value in rows)))

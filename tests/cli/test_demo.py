@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lso_core.cli.demo.cast import CAST, Member
 from lso_core.cli.demo.scenarios import SCENARIOS, trouble_of
-from lso_core.cli.demo.story import Story, Told, stamp
+from lso_core.cli.demo.story import PAST_RUNS, Story, Told, stamp
 from tests.cli.conftest import LSO, RunLso, StartLso, end, environ
 from tests.client.faulty_proxy import FaultyProxy
 from tests.e2e.service import Service
@@ -155,6 +155,9 @@ def test_mixed_shows_every_state_and_late_events_and_ends_when_told(stage: httpx
     wait_for(lambda: wanted.items() <= states(stage).items(), "every state is there", within=25)
     late = cast_on(stage)["weather-observations"]["system_id"]
     assert stage.get(f"/systems/{late}/metrics").json()["late"] > 0
+    runs = stage.get(f"/systems/{late}/runs").json()["items"]
+    assert len(runs) > PAST_RUNS
+    assert {"SUCCESS", "FAILED"} >= {one["state"] for one in runs[1:]}
     before = cast_on(stage)["payments-stream"]["last_event_at"]
     wait_for(lambda: cast_on(stage)["payments-stream"]["last_event_at"] > before, "it goes on")
     assert 0 == end(demo)

@@ -45,14 +45,18 @@ class Part:
         self.told_ms = story.began_ms - member.window_s * 1_000 + MARGIN_MS
         """Everything before it is counted."""
         self.sent = 0
-        self._under_way: list[tuple[int, list[bytes]]] = []
+        past = [json.dumps(told.event).encode() for told in story.past(member, self.told_ms)]
+        self._under_way: list[tuple[int, list[bytes]]] = [(self.told_ms, past)]
         """Batches not yet known to be counted, each with the moment that follows it."""
 
     def tell(self, now_ms: int) -> None:
         """Send what has happened by now. Raises TalkError or TransportError; then the same is sent again next time."""
-        if not self._under_way:
-            start_ms = max(self.told_ms, now_ms - self.member.window_s * 1_000 + MARGIN_MS)
-            self._under_way = list(self._batches(start_ms, now_ms))
+        self._send_all()
+        start_ms = max(self.told_ms, now_ms - self.member.window_s * 1_000 + MARGIN_MS)
+        self._under_way = list(self._batches(start_ms, now_ms))
+        self._send_all()
+
+    def _send_all(self) -> None:
         while self._under_way:
             end_ms, lines = self._under_way[0]
             if lines:

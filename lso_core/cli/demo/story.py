@@ -16,6 +16,9 @@ from lso_core.cli.demo.scenarios import Effect, effect_of
 
 GOLDEN: Final = (math.sqrt(5) - 1) / 2
 HEARTBEAT_S: Final = 60
+PAST_RUNS: Final = 12
+"""So many runs of a schedule are told of before the demo began, by their start and end."""
+_FAILED_SHARE: Final = 0.12
 _NORMAL: Final = NormalDist()
 
 
@@ -39,6 +42,27 @@ class Story(NamedTuple):
         """What a system sends in `[start_ms, end_ms)` of real time, in order."""
         for second in range(self._second(start_ms), self._second(end_ms) + 1):
             yield from (told for told in self._of_second(member, second) if start_ms <= told.due_ms < end_ms)
+
+    def past(self, member: Member, before_ms: int) -> Iterator[Told]:
+        """Starts and ends before `before_ms` of the latest runs: what began a run that is on, and what came before it."""
+        traffic = member.traffic
+        if not isinstance(traffic, Runs):
+            return
+        second = self._second(before_ms)
+        latest = second - (second - traffic.offset_s) % traffic.every_s
+        for began in range(latest - PAST_RUNS * traffic.every_s, latest + 1, traffic.every_s):
+            yield from (told for told in self._past_run(member, traffic, began) if told.due_ms < before_ms)
+
+    def _past_run(self, member: Member, traffic: Runs, began: int) -> Iterator[Told]:
+        dice = random.Random(f"{self.seed}/{member.name}/run {began}")  # noqa: S311 - a demo's dice
+        run_id, start_ms, end_ms = _run_id(member, began), self._due_ms(began), self._due_ms(began + traffic.lasts_s)
+        yield Told(start_ms, {"ts": stamp(start_ms), "event_type": "start", "status": "ok", "run_id": run_id})
+        failed, shorter = dice.random() < _FAILED_SHARE, 0.3 * dice.random()
+        payload = {"error": dice.choice(member.mishaps)} if failed else {"rows": dice.randrange(10_000, 2_000_000)}
+        ended_ms = end_ms - round(shorter * (end_ms - start_ms))
+        status = "error" if failed else "ok"
+        end = {"ts": stamp(ended_ms), "event_type": "end", "status": status, "run_id": run_id, "payload": payload}
+        yield Told(end_ms, end)
 
     def _second(self, real_ms: int) -> int:
         """The story's second at a real moment."""
