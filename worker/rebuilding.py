@@ -17,7 +17,7 @@ import structlog
 
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import fold
-from lso_core.compute.runs import Run, Runs, Tally, decode_run, decode_tally
+from lso_core.compute.runs import Run, Runs, Tally, advance, decode_run, decode_tally
 from lso_core.compute.state import (
     NO_EVENTS,
     Meta,
@@ -159,7 +159,8 @@ class Rebuilder:
         found = _salvage(stored)
         anew = await self._recompute(lease, system, stored, found)
         slots, outcome = _merged(system, found, anew)
-        runs, lost_runs = _salvage_runs(stored)
+        watched, lost_runs = _salvage_runs(stored)
+        runs = advance(watched, watched, anew.meta.as_of_ms, system.run_limits).runs
         state, summary = summarize(from_slots(anew.meta, slots), system, runs)
         changed = {start: slot for start, slot in slots.items() if not _same(found.slots.get(start), slot)}
         gone = [slot_field(start) for start in (found.slots.keys() | found.unreadable) - slots.keys()]
@@ -175,7 +176,7 @@ class Rebuilder:
             due_ms=0,  # the next fold sees to deadlines of runs, too
             summary=summary,
             dead=[],
-            runs=RunWrites(gone=lost_runs, due_ms=runs.due_ms(system.run_limits)),
+            runs=RunWrites(gone=lost_runs, due_ms=runs.due_ms),
         )
         return commit, outcome
 

@@ -13,7 +13,7 @@ from lso_core.compute import columns, runs
 from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival
 from lso_core.compute.readback import said
-from lso_core.compute.run_events import Piece, events_of
+from lso_core.compute.run_events import NOTHING_SAID, Piece, events_of
 from lso_core.compute.runs import Plan, Run, Runs
 from lso_core.model.batches import StoredEntry
 from lso_core.model.errors import BadKeyError, UnsupportedTypeError
@@ -129,8 +129,8 @@ def _piece(entry: StoredEntry, cut: Columns, run_ids: Sequence[str]) -> Piece:
     """An entry with what its payloads say of these runs."""
     _, rows = events_of(cut, dict.fromkeys(run_ids, 1))
     try:
-        told = said(entry, cut, rows.tolist())
+        told = said(entry, cut, rows)
     except (ValueError, IndexError, UnsupportedTypeError) as error:  # its figures count all the same
         log.warning("runs.payloads-unread", entry=entry.entry_id, error=str(error))
-        told = {}
+        told = NOTHING_SAID
     return Piece(entry.entry_id, entry.at_ms, cut, told)

@@ -136,7 +136,6 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     state, summary = summarize(folded.state, known.system, advanced.runs)
     rows = _numbered(folded.rows, position.rows)
     after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
-    run_due_ms = advanced.runs.due_ms(known.system.run_limits)
     commit = Commit(
         system=known.system,
         revision=known.revision,
@@ -146,14 +145,14 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
         dropped=[slot_field(start) for start in folded.dropped],
         rows=rows,
-        due_ms=earliest(state.meta.as_of_ms + ROLL_MS if state.slots else None, run_due_ms),
+        due_ms=earliest(state.meta.as_of_ms + ROLL_MS if state.slots else None, advanced.runs.due_ms),
         summary=summary,
         dead=decoded.dead,
         runs=RunWrites(
             watched=[_run_args(run) for run in advanced.changed],
             settled=[_run_args(run) for run in advanced.settled],
             tally=runs.encode_tally(advanced.runs.tally) if advanced.tally_changed else b"",
-            due_ms=run_due_ms,
+            due_ms=advanced.runs.due_ms,
         ),
     )
     events = after.events - known.position.events

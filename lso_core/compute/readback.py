@@ -1,6 +1,6 @@
 """Stored entries back as single events, newest first, those that are wanted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lso_core.compute import columns, libraries
 from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
+from lso_core.compute.packing import Ints
 from lso_core.compute.parts import Rows
 from lso_core.compute.run_events import MOST_SUMMED, SUMMED, Said
 from lso_core.model import times
@@ -122,7 +123,19 @@ class _Telling(msgspec.Struct):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _line = msgspec.json.Decoder(_Stored)
+
+
+class _ToldEvent(msgspec.Struct, gc=False):
+    payload: _Telling | None = None
+
+
+class _ToldEnvelope(msgspec.Struct):
+    events: list[_ToldEvent]
+
+
 _telling = msgspec.json.Decoder(_Telling)
+_told_lines = msgspec.json.Decoder(_ToldEvent)
+_told_envelope = msgspec.json.Decoder(_ToldEnvelope)
 
 
 class Reading:
@@ -189,28 +202,36 @@ class Reading:
                 return
 
 
-def said(entry: StoredEntry, cut: Columns, rows: Iterable[int]) -> dict[int, Said]:
-    """What the payloads of the events at `rows` say of their runs; only those that say something.
+def said(entry: StoredEntry, cut: Columns, rows: Ints) -> Said:
+    """What the payloads of the events at `rows` say of their runs.
 
     Raises CorruptEntryError, NewerFormatError, or UnsupportedTypeError without Arrow.
     """
-    event_at = _events(*columns.unpack_body(entry.body), cut)
-    payloads = ((row, event_at(row).payload) for row in rows)
-    found = ((row, _said(_telling.decode(payload))) for row, payload in payloads if bytes(payload) != b"null")
-    return {row: one for row, one in found if one is not None}
+    places = rows.tolist()
+    told = _told(*columns.unpack_body(entry.body), places)
+    numbers = [_numbers([None if one is None else getattr(one, name) for one in told]) for name in SUMMED]
+    errors = np.flatnonzero(cut.error[rows]).tolist()
+    texts = {places[at]: text for at in errors if (one := told[at]) is not None and (text := _message(one)) is not None}
+    return Said(rows, np.array(numbers), texts)
 
 
-def _said(told: _Telling) -> Said | None:
-    numbers = tuple(_counted(getattr(told, name)) for name in SUMMED)
-    message = _message(told)
-    return None if message is None and not any(number is not None for number in numbers) else Said(numbers, message)
+def _told(body: bytes, kind: BodyKind, places: Sequence[int]) -> "list[_Telling | None]":
+    """The payloads at these places, as far as they tell something."""
+    if kind is BodyKind.ARROW:
+        arrow_rows = libraries.arrow().Rows(body)
+        texts = (arrow_rows.value(place, "payload") for place in places)
+        return [None if text is None else _telling.decode(text) for text in texts]
+    events = _told_lines.decode_lines(body) if kind is BodyKind.NDJSON else _told_envelope.decode(body).events
+    return [events[place].payload for place in places]
 
 
-def _counted(value: Any) -> int | None:
-    """A number of things: whole, to the nearest, and not below 0; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_SUMMED:
-        return None
-    return round(value)
+def _numbers(values: list[Any]) -> npt.NDArray[np.float64]:
+    """Numbers of things: whole, to the nearest, and not below 0; NaN for anything else."""
+    if not set(map(type, values)) <= {int, type(None)}:
+        values = [value if type(value) in {int, float} else None for value in values]
+    numbers = np.array(values, np.float64)  # None becomes NaN
+    numbers[~((numbers >= 0) & (numbers <= MOST_SUMMED))] = np.nan
+    return np.rint(numbers)
 
 
 def _message(told: _Telling) -> str | None:

@@ -30,11 +30,18 @@ MOST_SUMMED: Final = 1 << 53
 _NEVER: Final = np.iinfo(np.int64).min
 
 
-class Said(NamedTuple):
-    """What an event's payload says."""
+class Said(msgspec.Struct, frozen=True):
+    """What the payloads of some events say."""
 
-    numbers: tuple[int | None, ...] = (None,) * len(SUMMED)
-    message: str | None = None
+    rows: Int64
+    """Their places, ascending."""
+    numbers: Floats
+    """One row for each of SUMMED, NaN where there is none."""
+    messages: Mapping[int, str]
+    """Of errors, by place."""
+
+
+NOTHING_SAID: Final = Said(np.empty(0, np.int64), np.empty((len(SUMMED), 0)), {})
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -43,8 +50,7 @@ class Piece(msgspec.Struct, frozen=True):
     entry_id: str
     at_ms: int
     columns: Columns
-    said: Mapping[int, Said] = {}
-    """By place of the event; only those that say something."""
+    said: Said = NOTHING_SAID
 
 
 class StageSums(msgspec.Struct, frozen=True, array_like=True):
@@ -131,7 +137,7 @@ class _Picked(NamedTuple):
     message: Int64
     """From 1 on; 0 for none."""
 
-    def take(self, places: npt.NDArray[np.intp]) -> "_Picked":
+    def take(self, places: "npt.NDArray[np.intp] | slice") -> "_Picked":
         columns: Any = (column[..., places] for column in self)
         return _Picked(*columns)
 
@@ -205,19 +211,16 @@ def events_of(columns: Columns, run_of: Mapping[str, int]) -> tuple[Int64, Int64
     return run[places], places if told.whole else told.makers[places]
 
 
-def _said(said: Mapping[int, Said], rows: Int64, messages: list[str]) -> tuple[Floats, Int64]:
-    """What payloads say, as columns; messages are collected."""
+def _said(said: Said, rows: Int64, messages: list[str]) -> tuple[Floats, Int64]:
+    """What payloads say of the events at `rows`, as columns; messages are collected."""
     numbers, message = np.full((len(SUMMED), len(rows)), np.nan), np.zeros(len(rows), np.int64)
-    if not said:
-        return numbers, message
-    for at, row in enumerate(rows.tolist()):
-        found = said.get(row)
-        if found is None:
-            continue
-        numbers[:, at] = [np.nan if number is None else number for number in found.numbers]
-        if found.message is not None:
-            messages.append(found.message)
-            message[at] = len(messages)
+    if len(said.rows):
+        at = np.minimum(np.searchsorted(said.rows, rows), len(said.rows) - 1)
+        numbers = np.where(said.rows[at] == rows, said.numbers[:, at], np.nan)
+    if said.messages:
+        for place in np.flatnonzero(np.isin(rows, list(said.messages))).tolist():
+            messages.append(said.messages[int(rows[place])])
+            message[place] = len(messages)
     return numbers, message
 
 
@@ -264,12 +267,19 @@ def _by_run(picked: _Picked, ids: list[str], names: list[str], messages: list[st
         [*runs[1:].tolist(), len(picked.run)],
         strict=True,
     ):
-        own = picked.take(np.arange(start, end))
-        ends = zip(own.time_ms.tolist(), own.error.tolist(), own.latency_us.tolist(), strict=True)
+        own = picked.take(slice(start, end))
+        ends = np.flatnonzero(own.ends)
         found[number] = Share(
             run_id=ids[number - 1],
             starts=set(own.time_ms[own.starts].tolist()),
-            ends={(t, int(e), us) for (t, e, us), is_end in zip(ends, own.ends.tolist(), strict=True) if is_end},
+            ends=set(
+                zip(
+                    own.time_ms[ends].tolist(),
+                    own.error[ends].astype(np.int64).tolist(),
+                    own.latency_us[ends].tolist(),
+                    strict=True,
+                )
+            ),
             at_ms=(at[0], at[1]),
             error=_first_error(own, messages),
             stages={},

@@ -25,7 +25,7 @@ SAMPLE: Final = 256
 """Whether ids repeat at all is guessed from about so many events, since asking all of them costs more than the answer is worth."""
 _OWN: Final = 0.95
 """With a larger share than this of different ids among the sample, nearly every event has one of its own."""
-MOST_OUTCOMES: Final = 1_000
+MOST_OUTCOMES: Final = 500
 """Where ids do not repeat, only the last outcomes of a batch make runs."""
 
 _HEADER: Final = struct.Struct("<IIBBB")
@@ -54,6 +54,12 @@ class RunIds(msgspec.Struct, frozen=True):
     def of_makers(self) -> Ints:
         """The number of each maker."""
         return self.number[self.makers] if self.whole else self.number
+
+    def made(self) -> Sequence[str]:
+        """The ids of the makers, each once, as they first come."""
+        if not self.whole:
+            return self.ids
+        return [self.ids[number - 1] for number in dict.fromkeys(self.of_makers().tolist())]
 
 
 class Numbers(dict[str | None, int]):

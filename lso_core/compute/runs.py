@@ -9,6 +9,7 @@ on their way. Then a run settles: only another start or end looks it up again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import filterfalse
 from typing import Final
 
 import msgspec
@@ -145,36 +146,43 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class Runs(msgspec.Struct, frozen=True):
-    """The runs that a system watches."""
+    """The runs that a system watches, and what follows from them by `limits`."""
 
     watched: dict[str, Run] = {}
     tally: Tally = Tally()
+    limits: Limits | None = None
+    """Those that the rest was found by; None where it is not known yet."""
+    due_ms: int | None = None
+    """When a run's state changes without any event."""
+    settles_ms: int | None = None
+    """When the next of the ended runs settles. That may as well be later."""
+    trouble: str | None = None
+    """What is wrong with the open runs, as a sentence: timed out ones, or lost ones that no later run made up for."""
 
-    def due_ms(self, limits: Limits) -> int | None:
-        """When a run's state changes without any event."""
-        return min((run.due_ms(limits) for run in self.watched.values() if run.is_open), default=None)
 
-    def trouble(self, limits: Limits) -> str | None:
-        """What is wrong with the open runs, as a sentence: timed out ones, or lost ones that no later run made up for."""
-        late = [run for run in self.watched.values() if run.is_open and run.state is RunState.TIMED_OUT]
-        if late:
-            first = min(late, key=_by_start)
-            return (
-                f"run {first.run_id} has not ended within {limits.max_runtime_s} s; "
-                f"it started at {shown_time(first.started_ms)}{_and_more(len(late) - 1)}"
-            )
-        lost = [
-            run
-            for run in self.watched.values()
-            if run.is_open and run.state is RunState.LOST and run.started_ms > self.tally.succeeded_ms
-        ]
-        if not lost:
-            return None
-        first = min(lost, key=_by_start)
+def _runs(watched: dict[str, Run], tally: Tally, limits: Limits) -> Runs:
+    waited_for = [run for run in watched.values() if run.is_open]
+    due_ms = min((run.due_ms(limits) for run in waited_for), default=None)
+    settles_ms = min((run.last_at_ms + SETTLED_MS for run in watched.values() if not run.is_open), default=None)
+    return Runs(watched, tally, limits, due_ms, settles_ms, _trouble(waited_for, tally, limits))
+
+
+def _trouble(waited_for: list[Run], tally: Tally, limits: Limits) -> str | None:
+    late = [run for run in waited_for if run.state is RunState.TIMED_OUT]
+    if late:
+        first = min(late, key=_by_start)
         return (
-            f"run {first.run_id} is lost: it gave no sign of life within {limits.heartbeat_timeout_s} s "
-            f"after {shown_time(first.last_ms)}{_and_more(len(lost) - 1)}"
+            f"run {first.run_id} has not ended within {limits.max_runtime_s} s; "
+            f"it started at {shown_time(first.started_ms)}{_and_more(len(late) - 1)}"
         )
+    lost = [run for run in waited_for if run.state is RunState.LOST and run.started_ms > tally.succeeded_ms]
+    if not lost:
+        return None
+    first = min(lost, key=_by_start)
+    return (
+        f"run {first.run_id} is lost: it gave no sign of life within {limits.heartbeat_timeout_s} s "
+        f"after {shown_time(first.last_ms)}{_and_more(len(lost) - 1)}"
+    )
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -200,24 +208,33 @@ class Advanced(msgspec.Struct, frozen=True):
 def plan(runs: Runs, arrivals: Sequence[Arrival]) -> Plan | None:
     """What to read; None where no arrival says anything of a run."""
     made: dict[str, None] = {}
-    places: list[int] = []
+    touched: set[int] = set()
     tally = runs.tally
-    for arrival in arrivals:
+    for place, arrival in enumerate(arrivals):
         told = arrival.columns.runs
         if told is None or not len(told.makers):
             continue
-        ids = dict.fromkeys(told.ids[number - 1] for number in told.of_makers().tolist())
-        fresh = [run_id for run_id in ids if run_id not in runs.watched and run_id not in made]
+        ids = told.made()
+        fresh = list(filterfalse(made.__contains__, filterfalse(runs.watched.__contains__, ids)))
+        taken: list[str] = []
         if fresh:
             tally, taken = _admit(tally, arrival.at_ms // 1_000, fresh)
             made |= dict.fromkeys(taken)
-    for place, arrival in enumerate(arrivals):
-        told = arrival.columns.runs
-        if told is not None and not (runs.watched.keys().isdisjoint(told.ids) and made.keys().isdisjoint(told.ids)):
-            places.append(place)
-    if not places and tally is runs.tally:
+        if taken or len(fresh) < len(ids):
+            touched.add(place)
+    if made or runs.watched:
+        touched |= {place for place, arrival in enumerate(arrivals) if _tells(arrival, runs.watched, made)}
+    if not touched and tally is runs.tally:
         return None
-    return Plan(tuple(made), places, tally)
+    return Plan(tuple(made), sorted(touched), tally)
+
+
+def _tells(arrival: Arrival, watched: Mapping[str, Run], made: Mapping[str, None]) -> bool:
+    """Whether an arrival that tells of all its events tells of one of the runs."""
+    told = arrival.columns.runs
+    if told is None or not told.whole:
+        return False
+    return not (watched.keys().isdisjoint(told.ids) and made.keys().isdisjoint(told.ids))
 
 
 def _admit(tally: Tally, second: int, fresh: list[str]) -> tuple[Tally, list[str]]:
@@ -262,7 +279,7 @@ def _among(run_ids: Iterable[str], pieces: Sequence[Piece]) -> list[str]:
 
 def advance(before: Runs, after: Runs, as_of_ms: int, limits: Limits) -> Advanced:
     """Carry the runs on to `as_of_ms`: deadlines pass, too many open ones are closed, ended ones settle."""
-    if not after.watched and after is before:
+    if after is before and before.limits == limits and not _passes(before, as_of_ms):
         return Advanced(before, [], [], tally_changed=False)
     watched = {run_id: run.at(as_of_ms, limits) for run_id, run in after.watched.items()}
     surplus = _surplus(watched.values())
@@ -273,7 +290,12 @@ def advance(before: Runs, after: Runs, as_of_ms: int, limits: Limits) -> Advance
     for run in settled:
         del watched[run.run_id]
     changed = [run for run_id, run in watched.items() if run is not before.watched.get(run_id)]
-    return Advanced(Runs(watched, tally), changed, settled, tally is not before.tally)
+    return Advanced(_runs(watched, tally, limits), changed, settled, tally is not before.tally)
+
+
+def _passes(runs: Runs, as_of_ms: int) -> bool:
+    """Whether the time of a run has come."""
+    return any(at is not None and at <= as_of_ms for at in (runs.due_ms, runs.settles_ms))
 
 
 def _counted(tally: Tally, watched: Iterable[Run], closed: int) -> Tally:

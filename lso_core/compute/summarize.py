@@ -26,9 +26,7 @@ def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State
     latency, *by_number = _latencies(state, overall, by_stage)
     meta = state.meta
     judgement = classify.judge(
-        classify.Measured(
-            overall.total, overall.errors, latency.p95, meta.last_counted_ms, runs.trouble(system.run_limits)
-        ),
+        classify.Measured(overall.total, overall.errors, latency.p95, meta.last_counted_ms, runs.trouble),
         system.thresholds,
         system.window,
     )

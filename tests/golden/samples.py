@@ -19,7 +19,7 @@ from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.libraries import arrow
 from lso_core.compute.readback import Reading, Wanted
 from lso_core.compute.rollups import ROLLUP_FORMAT
-from lso_core.compute.run_events import Piece, Said
+from lso_core.compute.run_events import SUMMED, Piece, Said
 from lso_core.compute.run_ids import RunIds
 from lso_core.compute.summarize import summarize
 from lso_core.model import snapshots, times
@@ -116,7 +116,9 @@ def _runs() -> runs.Runs:
     cut = columns.cut(events)
     planned = runs.plan(runs.Runs(), [Arrival(AT_MS, cut, "5-1")])
     assert planned is not None
-    said = {1: Said((3, None, None, None)), 6: Said(message="what went wrong")}
+    numbers = np.full((len(SUMMED), 2), np.nan)
+    numbers[0, 0] = 3
+    said = Said(np.array([1, 6]), numbers, {6: "what went wrong"})
     folded = runs.fold(runs.Runs(), planned, [Piece("5-1", AT_MS, cut, said)], [], {})
     return runs.advance(runs.Runs(), folded, AT_MS + 1, Limits()).runs
 
