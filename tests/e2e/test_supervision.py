@@ -185,6 +185,26 @@ def test_events_count_across_the_death_of_workers_and_api_processes(up: Service)
         wait_for(lambda: client.get(f"{system.path}/health").json()["total"] == 3, "three events")
 
 
+def test_runs_are_told_once_across_the_death_of_workers(up: Service) -> None:
+    wanted = {f"r{at}": (at % 7, 10 * at) for at in range(60)}
+    with up.client() as client:
+        system = register(client)
+        for number, (run_id, (stages, rows)) in enumerate(wanted.items()):
+            stage = {**EVENT, "run_id": run_id, "stage": "load", "payload": {"rows": rows}}
+            system.take([{"event_type": "start", "status": "ok", "run_id": run_id}, *[stage] * (stages // 2)])
+            if number % 15 == 14:
+                for child in up.children("worker"):
+                    child.kill()
+            system.take([*[stage] * (stages - stages // 2), {"event_type": "end", "status": "ok", "run_id": run_id}])
+
+        def told() -> dict[str, tuple[int, int]] | None:
+            items = client.get(f"{system.path}/runs", params={"state": "SUCCESS"}).json()["items"]
+            return {one["run_id"]: (one["events"] - 2, one["rows"] or 0) for one in items} if len(items) == 60 else None
+
+        found = wait_for(told, "all runs have ended", SECONDS_TO_HEAL)
+    assert {run_id: (stages, stages * rows) for run_id, (stages, rows) in wanted.items()} == found
+
+
 def test_connections_wait_while_no_api_process_is_there(start_service: StartService) -> None:
     up = start_service("--api-processes", "1")
     up.children("api")[0].kill()

@@ -55,9 +55,10 @@ async def group(room: Room, system_id: int) -> tuple[int | None, int | None]:
 async def test_each_fence_alone_refuses_and_nothing_at_all_changes(room: Room, wrong: str, outcome: Outcome) -> None:
     system_id = await waiting(room)
     long_ago = times.to_text(await room.now_ms() - 3_600_000)
-    await room.store.ingest.append(system_id, batch_of([Event("success", "ok", 1.0, long_ago)]), None)
+    await room.store.ingest.append(system_id, batch_of([Event("success", "ok", 1.0, long_ago, "r")]), None)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     assert commit.rows
+    assert commit.runs.watched
     if wrong == "owner":
         lease = msgspec.structs.replace(lease, owner="somebody else")
     elif wrong.startswith("epoch"):
