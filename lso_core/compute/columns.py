@@ -114,7 +114,7 @@ def cut(events: Sequence[Event]) -> Columns:
     has_latency = ~np.isnan(latencies)
     latency_us = to_us(latencies, has_latency)
     error = np.array([event.status == "error" for event in events], np.bool_)
-    runs = run_ids.cut(events, stage, event_type, event_types)
+    runs = run_ids.cut(run_ids.OfEvents(events), stage, event_type, event_types)
     return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types, runs)
 
 

@@ -61,6 +61,11 @@ class Rows:
             raise CorruptEntryError("there are not as many run ids as events")
         self._latencies_ms = np.frombuffer(parts.latencies_ms, "<f8")
 
+    @property
+    def payload_lines(self) -> bytes:
+        """All payloads, a line each; empty where no event has one."""
+        return self._parts.payloads
+
     def run_id(self, index: int) -> str | None:
         """None where the event has none."""
         ids, width = self._parts.run_ids, self._parts.run_id_bytes

@@ -208,15 +208,19 @@ def said(entry: StoredEntry, cut: Columns, rows: Ints) -> Said:
     Raises CorruptEntryError, NewerFormatError, or UnsupportedTypeError without Arrow.
     """
     places = rows.tolist()
-    told = _told(*columns.unpack_body(entry.body), places)
+    told = _told(*columns.unpack_body(entry.body), len(cut), places)
     numbers = [_numbers([None if one is None else getattr(one, name) for one in told]) for name in SUMMED]
     errors = np.flatnonzero(cut.error[rows]).tolist()
     texts = {places[at]: text for at in errors if (one := told[at]) is not None and (text := _message(one)) is not None}
     return Said(rows, np.array(numbers), texts)
 
 
-def _told(body: bytes, kind: BodyKind, places: Sequence[int]) -> "list[_Telling | None]":
-    """The payloads at these places, as far as they tell something."""
+def _told(body: bytes, kind: BodyKind, count: int, places: Sequence[int]) -> "list[_Telling | None]":
+    """The payloads at these places of `count`, as far as they tell something."""
+    if kind is BodyKind.PARTS:
+        lines = Rows(body, count).payload_lines
+        told = _telling.decode_lines(lines) if lines else []
+        return [told[place] for place in places] if told else [None] * len(places)
     if kind is BodyKind.ARROW:
         arrow_rows = libraries.arrow().Rows(body)
         texts = (arrow_rows.value(place, "payload") for place in places)

@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import decimals, parts, payloads, timestamps
-from lso_core.compute.columns import Bools, Columns, Numbers, to_us
+from lso_core.compute import decimals, parts, payloads, run_ids, timestamps
+from lso_core.compute.columns import Bools, Columns, to_us
 from lso_core.compute.packing import Ints, every, rows_at, windows
+from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model import times
 from lso_core.model.events import NAME_BYTES, LatencyMs
 
@@ -334,6 +335,7 @@ class _Reading:
         if not statuses.keys() <= _STATUSES.keys():
             raise _IrregularError
         errors = np.array([_STATUSES[str(name)] for name in statuses], np.bool_)
+        event_types = tuple(str(name) for name in self._names["event_type"])
         columns = Columns(
             self._ts_ms,
             self._has_ts,
@@ -343,10 +345,20 @@ class _Reading:
             self._positions["stage"],
             self._positions["event_type"],
             tuple(name for name in self._names["stage"] if name is not None),
-            tuple(str(name) for name in self._names["event_type"]),
+            event_types,
+            self._runs(event_types),
         )
         latencies_ms = parts.latencies_of(columns, self._latency_ms)
         return Alike(columns, parts.Parts(self._run_ids, self._run_id_bytes, self._payloads, latencies_ms))
+
+    def _runs(self, event_types: tuple[str, ...]) -> RunIds | None:
+        if not self._run_ids:
+            return None
+        width = self._run_id_bytes
+        ids: run_ids.Ids = (
+            run_ids.OfOneLength(self._run_ids, width) if width else run_ids.OfOneRun(self._run_ids, len(self._events))
+        )
+        return run_ids.cut(ids, self._positions["stage"], self._positions["event_type"], event_types)
 
 
 @functools.lru_cache(maxsize=1_024)

@@ -9,7 +9,7 @@ Layout, little-endian: `_HEADER`, a msgpack list of ids, the makers, the numbers
 
 import struct
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -34,10 +34,73 @@ _HEADER: Final = struct.Struct("<IIBBB")
 _read_ids = msgspec.msgpack.Decoder(tuple[str, ...])
 
 
+class Ids(Protocol):
+    """The run ids of events, each as text or as bytes of UTF-8, None for none; got out only as far as they are wanted."""
+
+    def __len__(self) -> int: ...
+    def part(self, part: slice) -> Sequence[str | bytes | None]:
+        """The ids of some events."""
+        ...
+
+    def at(self, places: Ints) -> Sequence[str | bytes | None]:
+        """The ids of the events at `places`."""
+        ...
+
+
 class Named(Protocol):
     """An event, as far as it is looked at here."""
 
     run_id: str | None
+
+
+class OfEvents:
+    """The ids of events that are decoded one by one."""
+
+    def __init__(self, events: Sequence[Named]) -> None:
+        self._events = events
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def part(self, part: slice) -> list[str | None]:
+        return [event.run_id for event in self._events[part]]
+
+    def at(self, places: Ints) -> list[str | None]:
+        return [self._events[place].run_id for place in places.tolist()]
+
+
+class OfOneLength:
+    """Ids of so many bytes each, one after another, none of which is a zero."""
+
+    def __init__(self, text: bytes, width: int) -> None:
+        self._ids = np.frombuffer(text, f"S{width}")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def part(self, part: slice) -> list[bytes]:
+        found: list[bytes] = self._ids[part].tolist()
+        return found
+
+    def at(self, places: Ints) -> list[bytes]:
+        found: list[bytes] = self._ids[places].tolist()
+        return found
+
+
+class OfOneRun:
+    """One id that all events have."""
+
+    def __init__(self, run_id: bytes, events: int) -> None:
+        self._run_id, self._events = run_id, events
+
+    def __len__(self) -> int:
+        return self._events
+
+    def part(self, part: slice) -> list[bytes]:
+        return [self._run_id] * len(range(self._events)[part])
+
+    def at(self, places: Ints) -> list[bytes]:
+        return [self._run_id] * len(places)
 
 
 class RunIds(msgspec.Struct, frozen=True):
@@ -62,39 +125,38 @@ class RunIds(msgspec.Struct, frozen=True):
         return [self.ids[number - 1] for number in dict.fromkeys(self.of_makers().tolist())]
 
 
-class Numbers(dict[str | None, int]):
+class Numbers(dict[Any, int]):
     """Numbers names in the order in which they are first asked for."""
 
-    def __missing__(self, name: str | None) -> int:
+    def __missing__(self, name: object) -> int:
         number = self[name] = len(self)
         return number
 
 
-def cut(events: Sequence[Named], stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
+def cut(ids: Ids, stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
     """The run ids of events; None where nothing is to be told of them."""
     must = not LIFE.isdisjoint(event_types)
-    if not must and _each_has_its_own(events):
+    if not must and _each_has_its_own(ids):
         makers = makers_of(stage, event_type, event_types)[-MOST_OUTCOMES:]
-        return of_makers(makers, [events[at].run_id for at in makers.tolist()])
-    ids = [event.run_id for event in events]
-    numbers, number = _numbered(ids)
+        return of_makers(makers, ids.at(makers))
+    numbers, number = _numbered(ids.part(slice(None)))
     makers = makers_of(stage, event_type, event_types)
     if must or repeat(len(numbers) - 1, len(ids)):
         return of_all(numbers, number, makers)
     makers = makers[-MOST_OUTCOMES:]
-    return of_makers(makers, [ids[at] for at in makers.tolist()])
+    return of_makers(makers, ids.at(makers))
 
 
-def _each_has_its_own(events: Sequence[Named]) -> bool:
+def _each_has_its_own(ids: Ids) -> bool:
     """Whether the ids of a batch are surely too many: looks at neighbours, and at events all over the batch."""
-    if len(events) <= FEW:
+    if len(ids) <= FEW:
         return False
     half = SAMPLE // 2
-    sample = (*events[:half], *events[half :: len(events) // half])
-    return len({event.run_id for event in sample}) > _OWN * len(sample)
+    sample = (*ids.part(slice(half)), *ids.part(slice(half, None, len(ids) // half)))
+    return len(set(sample)) > _OWN * len(sample)
 
 
-def _numbered(ids: list[str | None]) -> tuple[Numbers, Ints]:
+def _numbered(ids: Sequence[str | bytes | None]) -> tuple[Numbers, Ints]:
     """The ids by number, and the number of every event."""
     numbers = Numbers({None: 0})
     if ids and ids[0] == ids[-1] and ids.count(ids[0]) == len(ids):  # cheaper than to look each of them up
@@ -118,17 +180,22 @@ def makers_of(stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> In
 
 def of_all(numbers: Numbers, number: Ints, makers: Ints) -> RunIds | None:
     """What is told of every event."""
-    ids = tuple(name for name in numbers if name is not None)
+    ids = _texts(numbers)
     return RunIds(ids, makers[number[makers] > 0], number, whole=True) if ids else None
 
 
-def of_makers(makers: Ints, ids: Sequence[str | None]) -> RunIds | None:
+def of_makers(makers: Ints, ids: Sequence[str | bytes | None]) -> RunIds | None:
     """What is told where only the makers are, whose ids are `ids`."""
     numbers = Numbers({None: 0})
     number = np.fromiter(map(numbers.__getitem__, ids), np.int64, len(ids))
     named = number > 0
-    told = RunIds(tuple(name for name in numbers if name is not None), makers[named], number[named], whole=False)
+    told = RunIds(_texts(numbers), makers[named], number[named], whole=False)
     return told if told.ids else None
+
+
+def _texts(numbers: Numbers) -> tuple[str, ...]:
+    """The ids in the order of their numbers."""
+    return tuple(str(name, "utf-8") if isinstance(name, bytes) else name for name in numbers if name is not None)
 
 
 def encode(told: RunIds) -> bytes:

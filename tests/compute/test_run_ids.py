@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from lso_core.compute import arrow, batches, columns, run_ids
 from lso_core.compute.batches import Post
-from lso_core.compute.columns import Columns, CorruptEntryError
+from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError
+from lso_core.compute.readback import said
+from lso_core.model.batches import StoredEntry
 from lso_core.model.events import Event
 
 types = st.sampled_from(["start", "heartbeat", "end", "log", "success", "failure", "other"])
@@ -108,6 +111,37 @@ def test_one_id_takes_a_few_bytes() -> None:
     named = [Event("success", "ok", 1.0, stage="load", run_id="the run")] * 1_000
     assert len(columns.encode(columns.cut(named))) - len(columns.encode(columns.cut(plain))) < 30
     assert told(there_and_back(named)) == ["the run"] * 1_000
+
+
+@pytest.mark.parametrize("ndjson", [False, True])
+@pytest.mark.parametrize("stage", [None, "load"])
+@pytest.mark.parametrize("distinct", [1, 7, 300, 600])
+def test_batches_that_are_written_alike_tell_the_same(distinct: int, stage: str | None, ndjson: bool) -> None:
+    some = [
+        {
+            "event_type": ("success", "failure")[at % 2],
+            "status": "ok",
+            "latency_ms": 1.0,
+            "run_id": f"run-{at % distinct:05d}",
+            "stage": stage,
+            "payload": {"rows": at, "error": f"m{at}"},
+        }
+        for at in range(600)
+    ]
+    lines = [json.dumps(event) for event in some]
+    body = ("\n".join(lines) if ndjson else '{"events": [' + ", ".join(lines) + "]}").encode()
+    batch = batches.quick(Post(body, 1, 10_000, ndjson=ndjson))
+    assert batch is not None
+    assert columns.unpack_body(batch.body)[1] is BodyKind.PARTS
+    alike = columns.decode(batch.columns)
+    as_events = [msgspec.convert(event, Event) for event in some]
+    one_by_one = there_and_back(as_events)
+    assert makers(alike) == makers(one_by_one)
+    assert (alike.runs is None) == (one_by_one.runs is None)
+    if alike.runs is not None and alike.runs.whole:
+        assert told(alike) == told(one_by_one)
+    told_of = said(StoredEntry("5-1", 5, 600, b"", batch.body), alike, np.array([3, 599]))
+    assert told_of.numbers[0].tolist() == [3.0, 599.0]
 
 
 BLOCK = columns.encode(columns.cut([single(1, "start", None), single(2), Event("log", "ok"), single(1, "end", None)]))
