@@ -5,7 +5,6 @@ compress than the batch to read, and most of the hot tier.
 """
 
 import math
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +14,7 @@ from lso_core.compute.columns import Columns, CorruptEntryError
 
 Floats = npt.NDArray[np.float64]
 
-_raws = msgspec.json.Decoder(msgspec.Raw)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 _NONE = msgspec.Raw(b"null")
 
 
@@ -27,7 +26,7 @@ class Parts(msgspec.Struct, frozen=True, array_like=True):
     run_id_bytes: int = 0
     """Length of each; 0 where all have the same, or none has one."""
     payloads: bytes = b""
-    """JSON objects one after another, a line each; empty where no event has one."""
+    """A JSON array of them, null where an event has none; empty where no event has one."""
     latencies_ms: bytes = b""
     """Doubles, little-endian, NaN for none; empty where the columns' microseconds tell them exactly."""
 
@@ -52,7 +51,7 @@ class Rows:
     def __init__(self, body: bytes, count: int) -> None:
         try:
             self._parts = parts = _read.decode(body)
-            self._payloads: list[Any] = _raws.decode_lines(parts.payloads)
+            self._payloads = _raws.decode(parts.payloads) if parts.payloads else []
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptEntryError("the parts of the events cannot be read") from error
         if len(self._payloads) not in {0, count} or len(parts.latencies_ms) not in {0, 8 * count}:

@@ -33,33 +33,50 @@ class _Object(msgspec.Struct, gc=False):
     """Any JSON object: its members are parsed and dropped."""
 
 
+_any = msgspec.json.Decoder(msgspec.Raw)
 _objects = msgspec.json.Decoder(_Object)
 _payloads = msgspec.json.Decoder(QuickPayload)
 
 
-def fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes | memoryview | None:
-    """The texts of `data` between these places, one after another, where every one is a payload within its caps.
+def are_fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
+    """Whether every text of `data` between these places is a payload within its caps, with finite numbers.
 
-    None where that is not certain, or a number is not finite. Each must begin with an opening bracket and end with a
-    closing one. Behind that only a comma or another closing one could go on, which no text begins with; and no string
-    goes on over the end of a line. So where the decoder finds as many objects as there are lines, each of them is one.
-    That holds also without the line ends where no text has a second opening bracket, so that none can be more than one
-    object.
+    Each must begin with an opening bracket and end with a closing one. Behind that only a comma or another closing one
+    could go on, which no text begins with; and no string goes on over the end of a line. So where the decoder finds as
+    many objects as there are lines, each of them is one. That holds also without the line ends where no text has a
+    second opening bracket, so that none can be more than one object.
     """
     if not len(starts):
-        return b""
+        return True
+    begin, end = int(starts[0]), int(ends[-1])
+    if not _are_bracketed(data, starts, ends):
+        return False
+    if int((ends - starts).sum()) == end - begin and _are_flat(data[begin:end], starts, ends):
+        return _count(_objects, data[begin:end]) == len(starts)
+    return _count(_payloads, lines_of(data, starts, ends)) == len(starts)
+
+
+def array_of(data: bytes, starts: Ints, ends: Ints) -> bytes | None:
+    """The texts as one JSON array, where `are_fine` holds."""
+    if not _are_bracketed(data, starts, ends):
+        return None
+    lines = lines_of(data, starts, ends, b",\n")
+    array = b"[%b]" % lines[:-2]
+    if not _are_flat(lines, starts, ends):
+        return array if _count(_payloads, lines_of(data, starts, ends)) == len(starts) else None
+    try:  # flat ones on lines of their own cannot run on: it is enough that the whole is JSON
+        _any.decode(array)
+    except ValueError:
+        return None
+    return array
+
+
+def _are_bracketed(data: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
+    """Whether all texts begin and end with a bracket and are within their cap."""
     lengths, text = ends - starts, np.frombuffer(data, np.uint8)
-    most, begin, end = int(lengths.max()), int(starts[0]), int(ends[-1])
-    if int(lengths.min()) < 2 or most > PAYLOAD_BYTES:
-        return None
-    if not (every(text[starts] == ord("{")) and every(text[ends - 1] == ord("}"))):
-        return None
-    are_together = int(lengths.sum()) == end - begin
-    lines = data[begin:end] if are_together else lines_of(data, starts, ends)
-    if _are_flat(lines, len(starts), most):
-        return lines if _count(_objects, lines) == len(starts) else None
-    lines = lines_of(data, starts, ends) if are_together else lines
-    return lines if _count(_payloads, lines) == len(starts) else None
+    if int(lengths.min()) < 2 or int(lengths.max()) > PAYLOAD_BYTES:
+        return False
+    return every(text[starts] == ord("{")) and every(text[ends - 1] == ord("}"))
 
 
 def _count(decoder: msgspec.json.Decoder[Any], lines: bytes | memoryview) -> int | None:
@@ -70,14 +87,14 @@ def _count(decoder: msgspec.json.Decoder[Any], lines: bytes | memoryview) -> int
         return None
 
 
-def lines_of(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes:
-    """The texts of `data` between these places, a line each, with blanks behind them."""
+def lines_of(data: bytes | memoryview, starts: Ints, ends: Ints, ending: bytes = b"\n") -> bytes:
+    """The texts of `data` between these places, a line each, with blanks and `ending` behind them."""
     lengths = ends - starts
-    width = -(-(int(lengths.max()) + 1) // _WORD) * _WORD
+    width = -(-(int(lengths.max()) + len(ending)) // _WORD) * _WORD
     if width > _ROW or int(starts.max()) + width > len(data):
         texts = zip(starts.tolist(), ends.tolist(), strict=True)
-        return b"\n".join([*(data[start:stop] for start, stop in texts), b""])
-    keep, blanks = _masks(width)
+        return ending.join([*(data[start:stop] for start, stop in texts), b""])
+    keep, blanks = _masks(width, ending)
     rows = rows_at(data, starts, width).view(np.uint64)
     rows &= keep.take(lengths, axis=0)
     rows |= blanks.take(lengths, axis=0)
@@ -85,24 +102,24 @@ def lines_of(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes:
 
 
 @functools.cache
-def _masks(width: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def _masks(width: int, ending: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """By the length of a text: what keeps it alone of a row, and what then makes the row a line."""
     keep = np.tri(width, width, -1, np.uint8)
     blanks = (1 - keep) * np.uint8(ord(" "))
-    blanks[:, -1] = ord("\n")
+    blanks[:, -len(ending) :] = np.frombuffer(ending, np.uint8)
     return (keep * np.uint8(0xFF)).view(np.uint64), blanks.view(np.uint64)
 
 
-def _are_flat(lines: bytes | memoryview, count: int, most: int) -> bool:
+def _are_flat(lines: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
     """True only where nothing is nested or escaped in objects, and no number is beyond a double.
 
     Then the decoder need not make anything of them to be sure of them.
     """
     lines = bytes(lines)
-    if most >= _DIGITS or not lines.isascii() or b"[" in lines or b"\\" in lines:
+    if int((ends - starts).max()) >= _DIGITS or not lines.isascii() or b"[" in lines or b"\\" in lines:
         return False
     text = np.frombuffer(lines, np.uint8)
-    return np.count_nonzero(text == ord("{")) == count and (
+    return np.count_nonzero(text == ord("{")) == len(starts) and (
         not (b"e" in lines or b"E" in lines) or _have_no_exponent(text)
     )
 

@@ -324,10 +324,10 @@ class _Reading:
     def _take_payloads(self) -> None:
         events = self._events
         ends = events.ends - 1
-        lines = payloads.fine(events.text, events.at, ends)
-        if lines is None:
+        array = payloads.array_of(events.text, events.at, ends)
+        if array is None:
             raise _IrregularError
-        self._payloads, events.at = bytes(lines), ends
+        self._payloads, events.at = array, ends
 
     def result(self) -> Alike:
         """The batch. Raises _IrregularError where a status is none."""
@@ -374,9 +374,9 @@ def _any_latencies(events: _Events, end: bytes) -> tuple[npt.NDArray[np.float64]
     lengths = (events.rows(_MOST_NUMBER) == ord(end)).argmax(axis=1)
     if not every(lengths != 0):
         raise _IrregularError
-    lines = payloads.lines_of(events.text, events.at, events.at + lengths)
+    lines = payloads.lines_of(events.text, events.at, events.at + lengths, b",\n")
     # Each line has one number at least; so where there are as many as lines, each has one.
-    values = _latencies.decode(b"[" + lines.replace(b"\n", b",")[:-1] + b"]")
+    values = _latencies.decode(b"[%b]" % lines[:-2])
     if len(values) != len(events):
         raise _IrregularError
     return np.array(values, np.float64), lengths

@@ -284,7 +284,7 @@ def test_every_latency_is_the_one_that_the_decoder_reads(values: list[float]) ->
         assert wanted.tolist() == found.latency_us.tolist()
 
 
-PARTS = parts.encode(parts.Parts(b"abcdef", 3, b'{"a":1}\n{}\n', np.array([1.5, 2.5]).tobytes()))
+PARTS = parts.encode(parts.Parts(b"abcdef", 3, b'[{"a":1},\n{}]', np.array([1.5, 2.5]).tobytes()))
 
 
 @pytest.mark.parametrize("length", range(len(PARTS)))
@@ -297,6 +297,11 @@ def test_parts_cut_off_anywhere_are_corrupt(length: int) -> None:
 def test_parts_of_another_number_of_events_are_corrupt(count: int) -> None:
     with pytest.raises(CorruptEntryError):
         parts.Rows(PARTS, count)
-    for one in (parts.Parts(b"abc", 2), parts.Parts(payloads=b"{}{}"), parts.Parts(latencies_ms=bytes(20))):
+    for one in (
+        parts.Parts(b"abc", 2),
+        parts.Parts(payloads=b"[{},{}]"),
+        parts.Parts(payloads=b"{}"),
+        parts.Parts(latencies_ms=bytes(20)),
+    ):
         with pytest.raises(CorruptEntryError):
             parts.Rows(parts.encode(one), 3)

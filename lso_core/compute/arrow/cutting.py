@@ -192,5 +192,5 @@ def _check_payloads(column: Any | None) -> None:
     kept = column.dictionary if pa.types.is_dictionary(column.type) else column
     texts = texts_of(kept)
     starts, ends = texts.start[texts.valid], (texts.start + texts.length)[texts.valid]
-    if payloads.fine(texts.data, starts, ends) is None:
+    if not payloads.are_fine(texts.data, starts, ends):
         raise DoubtError
