@@ -30,6 +30,8 @@ _MOST_NAMES: Final = 24
 """With more different names in a batch than this the steps cost more than they save."""
 _MOST_NAME: Final = 31
 _MOST_NUMBER: Final = 24
+_MOST_TEXT: Final = 256
+"""Longest text between two values: as much is taken of each event, however short the others are."""
 _WORD: Final = 8
 _WHOLE: Final = (1 << 64) - 1
 _BACK: Final = b" " * 512
@@ -143,12 +145,11 @@ def _form(body: bytes, at: int, system_id: int, *, ndjson: bool) -> _Form:
         pending = b'"' if kind == "quote" else b""
         if kind == "object":
             break
-    closing = b"}" if members and members[-1].name == "payload" else _closing(body, at)
-    if not seen >= _NEEDED or (
-        ndjson and any(b"\n" in text for text in (pending, closing, *(m.before for m in members)))
-    ):
+    closing = pending + (b"}" if members and members[-1].name == "payload" else _closing(body, at))
+    texts = [closing, *(member.before for member in members)]
+    if not seen >= _NEEDED or max(map(len, texts)) > _MOST_TEXT or (ndjson and b"\n" in b"".join(texts)):
         raise _IrregularError
-    return _Form(members, pending + closing)
+    return _Form(members, closing)
 
 
 def _may_be(name: str, kind: str) -> bool:

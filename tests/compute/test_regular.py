@@ -1,6 +1,7 @@
 """Reading by columns: never takes what the careful reading refuses, tells the same, and takes what pipelines send."""
 
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -282,6 +283,18 @@ def test_every_latency_is_the_one_that_the_decoder_reads(values: list[float]) ->
     if found is not None:
         wanted = np.rint(np.array(values, np.float64) * 1_000).astype(np.int64)
         assert wanted.tolist() == found.latency_us.tolist()
+
+
+def test_much_white_space_in_the_first_event_takes_no_memory_for_all_of_them() -> None:
+    text = json.dumps(EVENT).encode()
+    wide = text.replace(b", ", b"," + b" " * 50_000, 1)
+    body = body_of([wide, *[text] * 9_999])
+    tracemalloc.start()
+    try:
+        assert cut(body) is None
+        assert tracemalloc.get_traced_memory()[1] < 10 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 PARTS = parts.encode(parts.Parts(b"abcdef", 3, b'[{"a":1},\n{}]', np.array([1.5, 2.5]).tobytes()))
