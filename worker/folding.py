@@ -294,8 +294,7 @@ class Folder:
             self._hot_cap = min(self._settings.hot_bytes // PARTITIONS, *shares)
             self.store.mark_for(self._hot_cap)
         held = list(self._leases.values())
-        for lease in held:
-            await self.store.unpark(lease)
+        await self.store.unpark(held)
         mine = sorted(self._leases)
         self._arrivals.observe(frozenset(mine), await self.store.arrived(mine), time.monotonic())
         trimmed = Trimmed(0, 0, more=True)

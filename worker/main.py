@@ -13,6 +13,7 @@ import signal
 from typing import Any, Final
 
 import structlog
+import uvloop
 from arq.worker import Worker
 
 from lso_core.settings import Settings
@@ -88,7 +89,8 @@ def run(settings: Settings, worker_id: str = "") -> None:
     """Work until SIGTERM or SIGINT. Raises ConfigurationError, StoreError, or what ended a loop."""
     configure_logging(settings)
     logging.getLogger("arq").setLevel(logging.WARNING)  # a line for each job would be two a minute, for ever
-    asyncio.run(_run(settings, worker_id or new_worker_id()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(settings, worker_id or new_worker_id()))
 
 
 async def _run(settings: Settings, worker_id: str) -> None:

@@ -321,11 +321,9 @@ class Folding:
         what = (system_id, lease.owner, lease.epoch, retry_ms, *_judged(system_id, snapshot, line, verdict))
         return Outcome((await self._server.one(Call("park", where, what)))[0])
 
-    async def unpark(self, lease: Lease) -> int:
+    async def unpark(self, leases: Sequence[Lease]) -> int:
         """Let parked systems whose time has come try again; how many."""
-        p = lease.partition
-        where = (keys.lease(p), keys.ready(p), keys.due(p), keys.parked(p))
-        return int(await self._server.one(Call("unpark", where, (lease.owner, lease.epoch))))
+        return sum(int(found) for found in await self._server.run(*map(_unpark, leases))) if leases else 0
 
     async def trim(self, leases: Sequence[Lease], cap_bytes: int, *, pressed: bool) -> Trimmed:
         """Trim folded entries that are too old or too many; all of them when Redis is `pressed` for memory."""
@@ -432,6 +430,12 @@ def _entry(found: list[Any]) -> Entry:
         columns,
         size,
     )
+
+
+def _unpark(lease: Lease) -> Call:
+    p = lease.partition
+    where = (keys.lease(p), keys.ready(p), keys.due(p), keys.parked(p))
+    return Call("unpark", where, (lease.owner, lease.epoch))
 
 
 def _trim(lease: Lease, keep_ms: int, cap_bytes: int) -> Call:

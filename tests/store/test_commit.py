@@ -322,7 +322,7 @@ async def test_a_parked_system_says_so_and_holds_nobody_up(room: Room) -> None:
     assert held.watermark_ms == held.now_ms
     await room.store.ingest.append(system_id, batch(), None)
     assert await room.folding.peek([lease.partition], await room.now_ms() + 10_000, 10) == []
-    assert await room.folding.unpark(lease) == 0
+    assert await room.folding.unpark([lease]) == 0
 
 
 async def test_a_system_that_is_parked_again_is_unknown_since_the_first_time(room: Room) -> None:
@@ -331,7 +331,7 @@ async def test_a_system_that_is_parked_again_is_unknown_since_the_first_time(roo
     first = await room.now_ms()
     for later in (0, 5_000, 10_000):
         await room.folding.park(lease, system_id, Verdict(Health.UNKNOWN, first + later, f"try {later}"), 0)
-        await room.folding.unpark(lease)
+        await room.folding.unpark([lease])
     health = await room.health(system_id)
     assert (health["since"], health["reason"]) == (times.to_text(first), "try 10000")
 
@@ -340,7 +340,7 @@ async def test_a_parked_system_comes_back_when_its_time_has_come(room: Room) -> 
     system_id = await waiting(room)
     lease = await room.lease_of(system_id)
     await room.folding.park(lease, system_id, Verdict(Health.UNKNOWN, 0, "wait"), 0)
-    assert await room.folding.unpark(lease) == 1
+    assert await room.folding.unpark([lease]) == 1
     assert await room.folding.peek([lease.partition], await room.now_ms(), 10) == [
         Peek(lease.partition, [system_id], [system_id])
     ]
@@ -356,7 +356,7 @@ async def test_parking_is_fenced_too(room: Room, epoch_step: int) -> None:
     wrong = msgspec.structs.replace(lease, epoch=lease.epoch + epoch_step)
     before = await room.everything()
     assert await room.folding.park(wrong, system_id, Verdict(Health.UNKNOWN, 0, "x"), 0) is Outcome.FENCED
-    assert await room.folding.unpark(wrong) == 0
+    assert await room.folding.unpark([wrong]) == 0
     assert await room.everything() == before
 
 
