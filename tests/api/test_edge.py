@@ -188,3 +188,38 @@ def test_systems_have_gauges_up_to_a_number(as_role: Callable[[str], httpx.Clien
         register(few)
     lines = [line for line in few.get("/metrics").text.splitlines() if line.startswith("lso_system_health{")]
     assert 2 == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given"),
+    [
+        ("GET", "/systems/{}/health", {}),
+        ("GET", "/systems/{}/health?strict=1", {}),
+        ("GET", "/systems/{}/health?colour=red", {}),
+        ("HEAD", "/systems/{}/health", {}),
+        ("GET", "/systems/999999999/health", {}),
+        ("POST", "/systems/{}/events", {"json": {"events": [EVENT]}}),
+        ("POST", "/systems/{}/events", {"content": b"{"}),
+        ("POST", "/systems/{}/events", {"content": b"a,b", "headers": {"Content-Type": "text/csv"}}),
+        ("POST", "/systems/999999999/events", {"content": b"{"}),
+        ("PUT", "/systems/{}/events", {}),
+    ],
+)
+def test_the_busiest_routes_answer_as_the_frameworks_routing_would(
+    http: httpx.Client, system_id: int, method: str, path: str, given: dict[str, Any]
+) -> None:
+    direct = http.request(method, path.format(system_id), **given)
+    route, _, query = path.format(system_id).partition("?")
+    routed = http.request(method, f"{route}/?{query}", **given)  # the slash is the framework's to take off
+    assert (direct.status_code, _shape(direct)) == (routed.status_code, _shape(routed))
+
+
+def _shape(answer: httpx.Response) -> tuple[set[str], object]:
+    """Which headers an answer has, and its body: of a good one only which members, whose values go with time."""
+    body = json.loads(answer.content) if answer.content else None
+    return {*answer.headers} - {"date"}, sorted(body) if answer.is_success and body else body
+
+
+def test_a_strange_host_is_refused_on_the_busiest_routes_too(http: httpx.Client, system_id: int) -> None:
+    answers = [http.get(path, headers={"Host": "a b"}) for path in (f"/systems/{system_id}/health", "/healthz")]
+    assert [400, 400] == [answer.status_code for answer in answers]

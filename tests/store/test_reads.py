@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -13,8 +14,10 @@ from lso_core.model.snapshots import Verdict
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys, leases
+from lso_core.store import server as server_room
 from lso_core.store.leases import Worker
 from lso_core.store.reads import desired_workers
+from lso_core.store.server import Server
 from tests.store.backends import NO_INFO, Backend
 from tests.store.rooms import Room, batch
 
@@ -51,6 +54,47 @@ async def pages(room: Room, limit: int) -> list[tuple[str, int]]:
 
 def worst_first(states: dict[int, str]) -> list[tuple[str, int]]:
     return sorted(((health, one) for one, health in states.items()), key=lambda pair: (STATES.index(pair[0]), pair[1]))
+
+
+async def test_reads_that_come_during_a_round_trip_share_the_next(
+    room: Room, backend: Backend, connect: Callable[[], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.needs_a_real_server("fakeredis cannot be paused")
+    backend.needs_one_server("on a cluster it is one to each server")
+    monkeypatch.setattr(server_room, "TOGETHER_S", 60.0)
+    ids = [(await room.system(f"s{at}")).system_id for at in range(5)]
+    before = room.server.round_trips
+    await connect().one(("CLIENT", "PAUSE", 300, "ALL"))
+    reads = []
+    for one in ids * 2:
+        reads.append(asyncio.create_task(room.store.reads.health(one)))
+        await asyncio.sleep(0.005)  # a turn of its own, in the middle of the first one's trip
+    answers = await asyncio.gather(*reads)
+    assert ids * 2 == [json.loads(answer.body)["system_id"] for answer in answers]
+    assert room.server.round_trips == before + 2
+
+
+async def test_a_read_sees_what_was_written_before_it_whoever_else_reads(
+    room: Room, connect: Callable[[], Server]
+) -> None:
+    key, other = keys.watermark(3), connect()
+    seen: list[int] = []
+
+    async def read_for_ever() -> None:
+        while True:
+            _, (value,) = await room.server.get_soon((key,))
+            seen.append(int(value or 0))
+            await asyncio.sleep(0)
+
+    beside = [asyncio.create_task(read_for_ever()) for _ in range(5)]
+    for number in range(1, 101):
+        await other.run(("SET", key, number))
+        _, (value,) = await room.server.get_soon((key,))
+        assert value == b"%d" % number
+    for task in beside:
+        task.cancel()
+    await asyncio.gather(*beside, return_exceptions=True)
+    assert seen == sorted(seen)
 
 
 async def test_health_is_one_round_trip_also_for_many_readers(room: Room, backend: Backend) -> None:
