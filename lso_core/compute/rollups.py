@@ -79,10 +79,15 @@ def from_slots(start_ms: int, slots: Sequence[Slot], meta: Meta, late: Mapping[i
     numbers = sorted(tallies, key=names.__getitem__)
     positions = np.zeros(max(numbers, default=0) + 1, np.int64)
     positions[numbers] = np.arange(len(numbers))
-    keys = np.concatenate([part for slot in slots for part in (slot.keys, slot.error_keys)])
-    counts = np.concatenate([part for slot in slots for part in (slot.counts, np.zeros_like(slot.error_keys))])
-    errors = np.concatenate([part for slot in slots for part in (np.zeros_like(slot.keys), slot.error_counts)])
-    cells = _cells((keys & INDEX_MASK) << STAGE_BITS | positions[keys >> INDEX_BITS], counts, errors)
+    counts = np.concatenate([slot.counts for slot in slots])
+    errors = np.concatenate([slot.error_counts for slot in slots])
+    # All cells, which say nothing of errors, and behind them those of errors, which count no event again.
+    keys = np.concatenate([*(slot.keys for slot in slots), *(slot.error_keys for slot in slots)])
+    cells = _cells(
+        (keys & INDEX_MASK) << STAGE_BITS | positions[keys >> INDEX_BITS],
+        np.concatenate([counts, np.zeros_like(errors)]),
+        np.concatenate([np.zeros_like(counts), errors]),
+    )
     stages = {names[number]: tallies[number] for number in numbers}
     revised = {names[number]: many for number, many in late.items()}
     return Rollup(start_ms, Width.MINUTE, stages, *cells, event_types, revised)

@@ -9,7 +9,7 @@ round is enough. The cases:
 
 - hot: events of realistic batches, with a run id a batch and with one an event, JSON and Arrow, and posted one by one;
 - idle: registered, heard of once, the window drained, the hot tier expired;
-- active: 5 stages, one event a second, the window of 300 s full;
+- active: 5 stages, one event a second, the window of 300 s full, and an hour of rows of history;
 - busy: 5 stages and a million events in the window, whose latencies spread as widely as such events' do; and the worst that
   there is, 64 stages and latencies spread evenly over all powers of ten;
 - growth: with so many systems, each heard of a moment ago, what one takes.
@@ -37,6 +37,7 @@ from scripts.bench._target import Service
 
 KIB, MIB = 1024, 1024 * 1024
 WINDOW_S = 300
+HISTORY_S = 3_600
 KEYS = {
     "system": keys.system,
     "stream": keys.stream,
@@ -44,6 +45,7 @@ KEYS = {
     "marks": keys.marks,
     "snapshot": keys.snapshot,
     "details": keys.details,
+    "rows": keys.rows,
 }
 BUSY_EVENTS = 1_000_000
 BATCH = 10_000
@@ -65,7 +67,7 @@ def main() -> None:
     print(_rates.table(["raw event in the hot tier", "bytes"], [[name, f"{one:.1f}"] for name, one in hot.items()]))
     systems = {
         "idle: drained, hot tier expired": idle(options.idle),
-        "active: 5 stages, 1 event/s, without its raw events": active(options.active),
+        "active: 5 stages, 1 event/s, an hour of rows, without its raw events": active(options.active),
         "busy: 5 stages, 1,000,000 events in the window": busy(_stock.STAGES, lambda dice: dice.lognormvariate(3, 1)),
         "the most: 64 stages, latencies of all sizes": busy(
             [f"stage-{n}" for n in range(64)], lambda dice: 10 ** dice.uniform(-3, 8)
@@ -167,7 +169,7 @@ async def heard_of(lso: Service, count: int, window_s: int, ago_s: float) -> lis
 
 
 def active(count: int) -> _rates.Json:
-    """Bytes of a system, without its stream, whose window holds an event a second."""
+    """Bytes of a system, without its stream, that had an event a second for an hour."""
     with _target.service(None) as lso:
         server = server_of(lso)
         fill_windows(lso, PARTITIONS)  # as above
@@ -178,14 +180,18 @@ def active(count: int) -> _rates.Json:
 
 
 def fill_windows(lso: Service, count: int) -> list[int]:
-    """So many new systems whose windows hold an event of one of five stages for each second; their ids."""
+    """So many new systems that had an event of one of five stages each second; their ids.
+
+    It is sent at once: what lies before the window makes the same rows as if it had come in time, but for the note that
+    it was late.
+    """
     dice = random.Random(count)
     systems = [_target.register(lso.url, WINDOW_S) for _ in range(count)]
     for system_id in systems:
         _post(
             lso,
             system_id,
-            [_event(ago_s, _stock.STAGES[ago_s % 5], dice.lognormvariate(3, 1)) for ago_s in range(WINDOW_S - 5)],
+            [_event(ago_s, _stock.STAGES[ago_s % 5], dice.lognormvariate(3, 1)) for ago_s in range(HISTORY_S)],
         )
     _target.wait_until_folded(lso.url)
     return systems
