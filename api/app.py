@@ -19,6 +19,7 @@ from api.limits.body import Budget
 from api.live import Hub
 from api.routes import (
     autoscale,
+    dashboard,
     dead_letters,
     docs,
     events,
@@ -59,6 +60,7 @@ ROUTES: Final = (
     *telemetry.HANDLERS,
     *probes.HANDLERS,
     *docs.HANDLERS,
+    *dashboard.HANDLERS,
 )
 
 HOT: Final = (health.get_health, events.post_events)

@@ -15,7 +15,7 @@ class Role(enum.IntEnum):
     """How far a key reaches."""
 
     OPEN = 0
-    """No key at all: probes and the documentation."""
+    """No key at all: probes, the documentation, and the dashboard's page, which asks for the key that it reads with."""
     READ = 1
     WRITE = 2
     """Reads, registers systems and sends events: what a pipeline needs."""
@@ -23,14 +23,15 @@ class Role(enum.IntEnum):
     """Also changes, rebuilds and deletes systems."""
 
 
-_OPEN: Final = frozenset({"/healthz", "/readyz", "/docs", "/schema/openapi.json"})
+_OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/schema/openapi.json"})
+_OPEN_BELOW: Final = ("/docs/", "/assets/")
 _SHA256: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
 _ROLES: Final = {"read": Role.READ, "write": Role.WRITE, "admin": Role.ADMIN}
 
 
 def needed(method: str, path: str) -> Role:
     """The least role that a request needs."""
-    if path in _OPEN or path.startswith("/docs/"):
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
         return Role.OPEN
     if method in {"GET", "HEAD", "OPTIONS"}:
         return Role.READ

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from api import errors, methods
 from api.auth import Guard
-from api.routes import stream
+from api.routes import dashboard, stream
 from lso_core.model.errors import LsoError
 from lso_core.telemetry import REQUEST_ID, Telemetry
 
@@ -48,6 +48,10 @@ class Edge:
         method = scope["method"]
         if sender.is_head:
             scope = {**scope, "method": "GET", "head_only": True}  # a copy: the server has to know that it was HEAD
+        if dashboard.has_page(scope["path"]):
+            sender.vary = b"accept"
+            if dashboard.is_navigation(method, scope["path"], scope["headers"]):
+                scope = {**scope, "path": dashboard.PAGE}
         try:
             self._guard.check(method, scope["path"], scope["headers"])
         except LsoError as error:
@@ -86,18 +90,22 @@ class Edge:
 class _Sender:
     """Sends an answer with the request id; and without its body to a HEAD, for servers that do not see to it."""
 
-    __slots__ = ("_request_id", "_send", "is_head", "status")
+    __slots__ = ("_request_id", "_send", "is_head", "status", "vary")
 
     def __init__(self, send: Send, request_id: bytes, *, is_head: bool) -> None:
         self._send = send
         self._request_id = request_id
         self.is_head = is_head
         self.status = 0
+        self.vary = b""
+        """What the answer depends on beside the path, where it does not say so itself."""
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", self._request_id)]
+            if self.vary and not any(name == b"vary" for name, _ in message["headers"]):
+                message["headers"].append((b"vary", self.vary))
         elif self.is_head and message["type"] == "http.response.body":
             message["body"] = b""
         await self._send(message)

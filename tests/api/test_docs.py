@@ -14,12 +14,13 @@ from litestar import Litestar
 
 from api import openapi
 from api.app import ROUTES
+from api.routes.dashboard import get_asset, get_page
 from api.routes.docs import get_docs, get_docs_file, get_schema
 from tests.api.conftest import EVENT, register
 from tests.e2e.service import Service
 from tests.waiting import wait_for
 
-UNLISTED = {"/docs", "/docs/{name}", "/schema/openapi.json"}
+UNLISTED = {"/", "/assets/{version}/{path}", "/docs", "/docs/{name}", "/schema/openapi.json"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_route_is_documented_and_nothing_else(document: dict[str, Any]) ->
     assert {(path, method) for path, method in routes if path not in UNLISTED} == documented
     assert UNLISTED == {
         path
-        for handler in (get_docs, get_docs_file, get_schema)
+        for handler in (get_page, get_asset, get_docs, get_docs_file, get_schema)
         for path in re.sub(r":\w+\}", "}", next(iter(handler.paths))).split()
     }
 
