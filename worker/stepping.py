@@ -77,7 +77,7 @@ def know(stored: Stored) -> Known:
     slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
     watched = {run_id.decode(): runs.decode_run(value) for run_id, value in stored.runs.items() if run_id}
     known = Runs(watched, runs.decode_tally(stored.runs[b""]) if b"" in stored.runs else Tally())
-    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes, known)
+    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes, runs=known)
 
 
 def fresh(system: System) -> Meta:

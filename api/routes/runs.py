@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+import structlog
 from litestar import get
 from litestar.params import FromPath
 
@@ -12,6 +13,7 @@ from api.routes.events import fill
 from api.routes.guarding import missing_first
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.compute import run_views, runs
+from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.readback import Place, Reading, SeenEvent, Wanted
 from lso_core.compute.runs import Run, Tally
 from lso_core.model.batches import Page
@@ -19,6 +21,8 @@ from lso_core.model.errors import NotFoundError
 from lso_core.model.runs import Rank, RunCounts, RunState, ShownRun
 from lso_core.model.systems import PAGE_MAX
 from lso_core.store.runs import CHUNK, FoundRuns, RunPlace
+
+log = structlog.get_logger(__name__)
 
 _MARGIN_MS: Final = 1_000
 """An entry's id is made a moment after its arrival was taken."""
@@ -91,12 +95,23 @@ async def _matching(
     size = min(most, CHUNK) if state is None else CHUNK
     read = await service.store.runs.get(system_id, run_ids[:size])
     for at in range(size, len(run_ids) + size, size):
-        some = (runs.decode_run(raw) for raw in read.runs if raw is not None)
-        found += (run for run in some if state is None or run.state is state)
+        some = (_run(system_id, raw) for raw in read.runs)
+        found += (run for run in some if run is not None and (state is None or run.state is state))
         if len(found) >= most or at >= len(run_ids):
             break
         read = await service.store.runs.get(system_id, run_ids[at : at + size])
     return found[:most], read
+
+
+def _run(system_id: int, raw: bytes | None) -> Run | None:
+    """A stored run, None where there is none or this release cannot read it."""
+    if raw is None:
+        return None
+    try:
+        return runs.decode_run(raw)
+    except (CorruptEntryError, NewerFormatError) as error:
+        log.warning("runs.unreadable", system_id=system_id, error=str(error))
+        return None
 
 
 @get("/systems/{system_id:int}/runs/latest")
@@ -130,10 +145,10 @@ def _run_id(request: Asked, path: str) -> str:
 
 async def _details(service: Service, system_id: int, run_id: str, query: RunQuery) -> Ready:
     read = await service.store.runs.get(system_id, [run_id])
-    if read.runs[0] is None:
+    run = _run(system_id, read.runs[0])
+    if run is None:
         await service.store.registry.require(system_id)
         raise NotFoundError(f"system {system_id} has no run {run_id[:200]!r}")
-    run = runs.decode_run(read.runs[0])
     events = await _events(service, system_id, run, query)
     shown = run_views.show(run, system_id, read.now_ms)
     return answer(RunDetails(**msgspec.structs.asdict(shown), rank=_rank(run, read), timeline=events))

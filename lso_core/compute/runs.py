@@ -34,6 +34,8 @@ MADE_A_SECOND: Final = 2_000
 """Most runs that a system makes in a second; the ids of further ones are mere attributes, and counted as skipped."""
 SEEN: Final = 256
 """So many events of a run are remembered to tell whether one comes again."""
+SEEN_FOR_LONG: Final = 32
+"""So many once it has settled."""
 MARKS: Final = 64
 """So many starts and ends are kept of a run; of more, attempts long over are only counted."""
 
@@ -286,7 +288,7 @@ def advance(before: Runs, after: Runs, as_of_ms: int, limits: Limits) -> Advance
     for run in surplus:
         watched[run.run_id] = msgspec.structs.replace(run, closed=True, state=RunState.LOST)
     tally = _counted(_ranked(after.tally, watched), watched.values(), len(surplus))
-    settled = _settling(watched.values(), as_of_ms)
+    settled = [_bare(run) for run in _settling(watched.values(), as_of_ms)]
     for run in settled:
         del watched[run.run_id]
     changed = [run for run_id, run in watched.items() if run is not before.watched.get(run_id)]
@@ -344,6 +346,13 @@ def _settling(watched: Iterable[Run], as_of_ms: int) -> list[Run]:
     ended = sorted((run for run in watched if not run.is_open), key=lambda run: (run.last_at_ms, run.run_id))
     surplus = max(0, len(ended) - WATCHED_ENDED)
     return [run for at, run in enumerate(ended) if at < surplus or as_of_ms - run.last_at_ms > SETTLED_MS]
+
+
+def _bare(run: Run) -> Run:
+    """A run as it is kept for long: it still knows its first few events again."""
+    return (
+        run if len(run.seen) <= 8 * SEEN_FOR_LONG else msgspec.structs.replace(run, seen=run.seen[: 8 * SEEN_FOR_LONG])
+    )
 
 
 def _stages(known: dict[str, StageSums], more: dict[str, StageSums]) -> dict[str, StageSums]:

@@ -43,6 +43,7 @@ BENCHES = (
         "--events 200000 --ceiling-event 80 --ceiling-idle 6 --ceiling-active 100 --ceiling-busy 8",
     ),
     Bench("start", "Start", "--rounds 5 --ceiling 1.5"),
+    Bench("runs", "Run ids and runs", "--rounds 7"),
     Bench("stages", "Where the time goes", "--format json"),
     Bench("stages", "Where the time goes with Arrow", "--format arrow --batch 10000"),
     Bench("sdk", "What a pipeline pays", "--cases cost"),
