@@ -114,22 +114,25 @@ def quick(post: Post) -> Batch | None:
     alike = regular.read(post.body, post.system_id, post.most_events, ndjson=post.ndjson)
     if alike is not None and is_complete(alike.columns):
         return batch_of(post, alike.columns, columns.pack_body(parts.encode(alike.parts), BodyKind.PARTS))
-    cut = _cut(post)
-    if cut is None or not is_complete(cut):
-        return None
-    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
-    return batch_of(post, cut, columns.pack_body(post.body, kind))
-
-
-def _cut(post: Post) -> columns.Columns | None:
-    """The columns of events that are decoded one by one."""
     try:
-        events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
-        if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
-            return None
-        return columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
+        return _one_by_one(post)
     except (ValueError, RecursionError):  # also of msgspec and of Unicode
         return None
+
+
+def _one_by_one(post: Post) -> Batch | None:
+    """As `quick`, of events that are decoded one by one. Raises ValueError or RecursionError where one is bad."""
+    events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
+    if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
+        return None
+    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
+    if len(events) <= columns.FEW:
+        few = columns.pack_few(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
+        if not few.untimed <= LIFECYCLE:
+            return None
+        return Batch(few.events, few.block, columns.pack_body(post.body, kind), few.latest_ts_ms, _digest_of(post))
+    cut = columns.cut(events)  # type: ignore[arg-type]  # the same
+    return batch_of(post, cut, columns.pack_body(post.body, kind)) if is_complete(cut) else None
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:
@@ -245,8 +248,12 @@ def is_complete(cut: columns.Columns) -> bool:
 
 def batch_of(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
     """The batch of a body whose events are these."""
-    digest = xxhash.xxh3_128_digest(post.body) if post.keyed else b""
-    return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, digest, rejects)
+    return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, _digest_of(post), rejects)
+
+
+def _digest_of(post: Post) -> bytes:
+    """What tells the body from another under the same idempotency key; nothing where it has none."""
+    return xxhash.xxh3_128_digest(post.body) if post.keyed else b""
 
 
 def _assemble(texts: list[bytes]) -> bytes:

@@ -10,7 +10,7 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import lz4.block
 import msgspec
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from lso_core.compute import run_ids, timestamps
 from lso_core.compute.packing import Ints, UnknownWidthError, narrow, widen
 from lso_core.compute.run_ids import Numbers, RunIds
+from lso_core.model import times
 from lso_core.model.events import Event
 
 Bools = npt.NDArray[np.bool_]
@@ -151,7 +152,60 @@ def encode(columns: Columns) -> bytes:
     names = msgspec.msgpack.encode((columns.stages, columns.event_types))
     version, runs = (_WITHOUT_RUNS, b"") if columns.runs is None else (FORMAT, run_ids.encode(columns.runs))
     header = _HEADER.pack(version, len(columns), base, *(column.itemsize for column in numbers), len(names))
-    block = b"".join((MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs))
+    return _sealed(MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs)
+
+
+FEW: Final = 8
+"""Up to so many events are packed one by one: for fewer than that an array costs more than it saves."""
+
+
+class Packed(NamedTuple):
+    """A few events as a block, and what is asked of them before it is stored."""
+
+    events: int
+    block: bytes
+    """As `encode` would write it."""
+    latest_ts_ms: int | None
+    untimed: frozenset[str]
+    """Types of the events without a latency."""
+
+
+def pack_few(events: Sequence[Event]) -> Packed:
+    """The same as `cut` and `encode` for at most FEW events, without arrays. Raises ValueError as `cut` does."""
+    stages, event_types = Numbers({None: 0}), Numbers()
+    positions = bytes(
+        [*(stages[event.stage] for event in events), *(event_types[event.event_type] for event in events)]
+    )
+    ts_ms = [None if event.ts is None else times.from_text(event.ts) for event in events]
+    given = [ts for ts in ts_ms if ts is not None]
+    base = min(given, default=0)
+    ts_width, offsets = _narrow_few([0 if ts is None else ts - base for ts in ts_ms])
+    us_width, us = _narrow_few([0 if one.latency_ms is None else round(one.latency_ms * 1_000) for one in events])
+    names = msgspec.msgpack.encode(([name for name in stages if name is not None], list(event_types)))
+    runs = run_ids.encode_few(events)
+    header = _HEADER.pack(FORMAT if runs else _WITHOUT_RUNS, len(events), base, ts_width, us_width, 1, 1, len(names))
+    block = _sealed(MAGIC, header, names, bytes(map(_flags, events)), offsets, us, positions, runs)
+    untimed = frozenset(event.event_type for event in events if event.latency_ms is None)
+    return Packed(len(events), block, max(given, default=None), untimed)
+
+
+def _flags(event: Event) -> int:
+    return (
+        _ERROR * (event.status == "error")
+        | _HAS_TS * (event.ts is not None)
+        | _HAS_LATENCY * (event.latency_ms is not None)
+    )
+
+
+def _narrow_few(column: list[int]) -> tuple[int, bytes]:
+    """Width and bytes, as of `narrow`."""
+    most = max(column)
+    width = next(width for width in (1, 2, 4, 8) if most < 1 << (8 * width))
+    return width, b"".join([number.to_bytes(width, "little") for number in column])
+
+
+def _sealed(*parts: bytes) -> bytes:
+    block = b"".join(parts)
     return block + _CRC.pack(zlib.crc32(block))
 
 

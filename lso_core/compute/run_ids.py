@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from lso_core.compute.packing import Ints, narrow, widen
+from lso_core.model.events import Event
 from lso_core.model.runs import LIFE, MAKERS, OUTCOMES
 
 FEW: Final = 255
@@ -23,6 +24,7 @@ REPEATED: Final = 4
 """…and any number that has this many events each, or comes with a run's start, heartbeat or end."""
 SAMPLE: Final = 256
 """Whether ids repeat at all is guessed from about so many events, since asking all of them costs more than the answer is worth."""
+_ALWAYS: Final = LIFE & MAKERS
 _OWN: Final = 0.95
 """With a larger share than this of different ids among the sample, nearly every event has one of its own."""
 MOST_OUTCOMES: Final = 500
@@ -173,7 +175,7 @@ def makers_of(stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> In
     """Places of the events that make a run if they have an id: a start, an end, an outcome without a stage."""
     if MAKERS.isdisjoint(event_types):
         return np.empty(0, np.int64)
-    always = np.array([name in LIFE & MAKERS for name in event_types])
+    always = np.array([name in _ALWAYS for name in event_types])
     alone = np.array([name in OUTCOMES for name in event_types])
     return np.flatnonzero(always[event_type] | (alone[event_type] & (stage == 0)))
 
@@ -205,6 +207,23 @@ def encode(told: RunIds) -> bytes:
     number = narrow(told.number[:0] if alike else told.number)
     head = _HEADER.pack(len(ids), len(makers), makers.itemsize, 0 if alike else number.itemsize, told.whole)
     return b"".join((head, ids, makers.tobytes(), number.tobytes()))
+
+
+def encode_few(events: Sequence[Event]) -> bytes:
+    """The same of at most 255 events, without arrays; nothing where none has an id."""
+    numbers = Numbers({None: 0})
+    number = bytes(numbers[event.run_id] for event in events)
+    if len(numbers) == 1:
+        return b""
+    ids = msgspec.msgpack.encode(_texts(numbers))
+    makers = bytes(at for at, event in enumerate(events) if event.run_id is not None and _makes_a_run(event))
+    alike = len(numbers) == 2 and 0 not in number
+    head = _HEADER.pack(len(ids), len(makers), 1, 0 if alike else 1, True)
+    return b"".join((head, ids, makers, b"" if alike else number))
+
+
+def _makes_a_run(event: Event) -> bool:
+    return event.event_type in _ALWAYS or (event.stage is None and event.event_type in OUTCOMES)
 
 
 def decode(data: memoryview, events: int) -> RunIds:

@@ -29,6 +29,15 @@ events = st.builds(
     stage=st.one_of(st.none(), names),
 )
 
+events_of_runs = st.builds(
+    Event,
+    event_type=st.sampled_from(["start", "heartbeat", "end", "log", "success", "failure"]),
+    status=st.sampled_from(["ok", "error"]),
+    latency_ms=st.one_of(st.none(), st.integers(0, 5).map(float)),
+    run_id=st.one_of(st.none(), st.sampled_from(["r1", "r2", "é"])),
+    stage=st.one_of(st.none(), st.just("load")),
+)
+
 EVENT = Event("success", "ok", 12.0, "2025-12-14T14:33:10.529Z", stage="extract")
 
 
@@ -54,6 +63,14 @@ def expected_row(event: Event) -> tuple[int | None, int | None, bool, str | None
         event.stage,
         event.event_type,
     )
+
+
+@given(st.lists(st.one_of(events, events_of_runs), min_size=1, max_size=columns.FEW))
+def test_few_events_are_packed_as_many_are(some: list[Event]) -> None:
+    cut, packed = columns.cut(some), columns.pack_few(some)
+    assert columns.encode(cut) == packed.block
+    untimed = frozenset(event.event_type for event in some if event.latency_ms is None)
+    assert (len(some), cut.latest_ts_ms, untimed) == (packed.events, packed.latest_ts_ms, packed.untimed)
 
 
 def sealed(block: bytes) -> bytes:
