@@ -290,6 +290,8 @@ def _cells(packed: Int64) -> tuple[Int64, Int64]:
 
 def _cells_of(number: int, cells: Int64, counts: Int64) -> tuple[Int64, Int64]:
     """The cells of one slot."""
+    if not len(cells):
+        return NO_CELLS, NO_CELLS
     low, high = np.searchsorted(cells, [number << _CELL_BITS, (number + 1) << _CELL_BITS])
     return cells[low:high] & ((1 << _CELL_BITS) - 1), counts[low:high]
 

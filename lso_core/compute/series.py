@@ -116,17 +116,18 @@ class _Places:
 class _Cells(msgspec.Struct, frozen=True):
     """Histograms one after another, each by ascending index; equal ones stay apart."""
 
-    index: Int64
+    index: Column
     below: Int64
     """How many latencies all cells before each hold; one more than there are cells."""
     edges: Int64
     """Where each histogram begins, and where the last ends."""
 
     @classmethod
-    def of(cls, index: Int64, counts: Int64, edges: Any) -> "_Cells":
+    def of(cls, index: Column, counts: Column, edges: Any) -> "_Cells":
         """From the count of each cell."""
-        below = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=below[1:])
+        below = np.empty(len(counts) + 1, np.int64)
+        below[0], below[1:] = 0, counts
+        np.cumsum(below, out=below)  # widened before, it takes half the time
         return cls(index, below, edges)
 
     def percentile_us(self, percentile: float) -> Floats:
@@ -135,7 +136,8 @@ class _Cells(msgspec.Struct, frozen=True):
         before, total = ends[:-1], np.diff(ends)
         found, there = np.zeros(len(total)), total > 0
         ranks = before[there] + histogram.rank_of(percentile, total[there])
-        found[there] = histogram.highest_at(self.index[np.searchsorted(self.below, ranks) - 1])
+        cells = self.index[np.searchsorted(self.below, ranks) - 1]
+        found[there] = histogram.highest_at(cells.astype(np.int64))
         return found
 
 
@@ -170,8 +172,9 @@ def _binned(where: Int64, values: Floats, places: int) -> Floats:
     return np.bincount(where, values, places).astype(np.float64)
 
 
-def _join(columns: Iterable[Column]) -> Int64:
-    return np.concatenate([NO_CELLS, *columns])
+def _join(columns: Iterable[Column]) -> Column:
+    """All columns in one, no wider than the widest of them."""
+    return np.concatenate(list(columns) or [NO_CELLS])
 
 
 def _values(metric: Metric, sums: _Sums, places: _Places) -> list[float | int | None]:

@@ -42,6 +42,7 @@ BENCHES = (
         "Memory",
         "--events 200000 --ceiling-event 80 --ceiling-idle 6 --ceiling-active 100 --ceiling-busy 8",
     ),
+    Bench("history", "History", "--rounds 5"),
     Bench("start", "Start", "--rounds 5 --ceiling 1.5"),
     Bench("runs", "Run ids and runs", "--rounds 7"),
     Bench("stages", "Where the time goes", "--format json"),
