@@ -50,7 +50,7 @@ export function Events({ id, query, stages, kinds, turnOf }) {
       </div>
       ${page.error && html`<p class="none" role="alert">Events cannot be shown: ${page.error.message}.</p>`}
       <ol class="events" onMouseEnter=${() => setHeld(true)} onMouseLeave=${() => setHeld(false)} onFocusIn=${() => setHeld(true)} onFocusOut=${() => setHeld(false)}>
-        ${page.data ? items.map((event) => html`<${Event_} key=${`${event.entry}.${event.index}`} event=${event} />`) : [0, 1, 2, 3].map((at) => html`<li key=${at}><${Bone} width="100%" /></li>`)}
+        ${page.data ? items.map((event) => html`<${EventRow} key=${`${event.entry}.${event.index}`} event=${event} />`) : [0, 1, 2, 3].map((at) => html`<li key=${at}><${Bone} width="100%" /></li>`)}
       </ol>
       ${page.data && !items.length && html`<p class="none">${narrowed ? "None of the recent events is like that." : "No recent events. They stay readable for an hour, unless set otherwise (LSO_HOT_SECONDS)."}</p>`}
       ${failed && html`<p class="none" role="alert">${failed}</p>`}
@@ -67,8 +67,8 @@ const Pick = ({ label, name, value, options }) => html`
   </select>
 `;
 
-/** @param {{event: SeenEvent}} props */
-function Event_({ event }) {
+/** One event, with everything it holds behind it. @param {{event: SeenEvent}} props */
+export function EventRow({ event }) {
   const payload = event.payload == null ? "" : JSON.stringify(event.payload);
   const bad = event.status === "error";
   return html`

@@ -2,9 +2,11 @@
 // Runs: what became of each, and which stage took how long.
 
 import { html } from "htm/preact";
-import { useAnswer, Bone, Shape, Time } from "./parts.js";
+import { useEffect, useRef } from "preact/hooks";
 import { withQuery } from "./api.js";
+import { EventRow } from "./events.js";
 import { count, duration, size } from "./format.js";
+import { Bone, Shape, Time, useAnswer } from "./parts.js";
 import { turn, turned } from "./route.js";
 
 /** @typedef {{name: string, state: string, started_at: string, ended_at: string, duration_ms: number | null, events: number, errors: number, rows: number | null, rows_in: number | null, rows_out: number | null, bytes: number | null}} RunStage */
@@ -14,6 +16,7 @@ const STATES = ["RUNNING", "SUCCESS", "FAILED", "TIMED_OUT", "LOST"];
 /** The shapes of states that mean about the same. @type {Record<string, string>} */
 const LIKE = { RUNNING: "RUNNING", SUCCESS: "OK", FAILED: "UNHEALTHY", TIMED_OUT: "DEGRADED", LOST: "UNKNOWN" };
 const SHOWN = 20;
+const LISTED = 20; // events of an open run
 
 /** @param {{id: number, query: URLSearchParams, turnOf: number, now: number}} props */
 export function Runs({ id, query, turnOf, now }) {
@@ -48,10 +51,14 @@ export function Runs({ id, query, turnOf, now }) {
 
 /** @param {{run: Run, detail: any, open: boolean, now: number}} props */
 function RunRow({ run, detail, open, now }) {
+  const row = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    if (open) row.current?.scrollIntoView({ block: "center" }); // its address was opened, else the row would be there already
+  }, []);
   const failed = run.state !== "SUCCESS" && run.state !== "RUNNING";
   const start = Date.parse(run.started_at), end = run.ended_at ? Date.parse(run.ended_at) : run.state === "LOST" ? Date.parse(run.last_event_at) : now;
   return html`
-    <li class="run s-${LIKE[run.state]}">
+    <li ref=${row} class="run s-${LIKE[run.state]}">
       <a class="line" href=${turned({ run: open ? "" : run.run_id })} aria-expanded=${open ? "true" : "false"}>
         <span class="badge s-${LIKE[run.state]}">${run.state === "RUNNING" ? html`<i class="running"></i>` : html`<${Shape} state=${LIKE[run.state]} size=${14} />`}${run.state.replace("_", " ")}</span>
         <span class="id">${run.run_id}${run.attempts > 1 && html` <small>attempt ${run.attempts}</small>`}</span>
@@ -62,7 +69,7 @@ function RunRow({ run, detail, open, now }) {
       </a>
       ${failed && run.error_summary && html`<p class="failure">${run.error_summary}</p>`}
       ${(open || failed) && run.stages.length > 0 && html`<${Gantt} stages=${run.stages} start=${start} end=${end} />`}
-      ${open && html`<${Rank} detail=${detail} run=${run} />`}
+      ${open && html`<${Detail} detail=${detail} run=${run} />`}
     </li>
   `;
 }
@@ -109,10 +116,10 @@ const Gantt = ({ stages, start, end }) => html`
   </table>
 `;
 
-/** @param {{detail: any, run: Run}} props */
-const Rank = ({ detail, run }) => html`
-  <p class="foot">
-    ${detail?.rank?.text && html`${detail.rank.text} · `}${count(run.events)} events ·
-    <a href=${turned({ "e.run": run.run_id })}>show its events</a>
-  </p>
+/** How it compares, and its latest events. @param {{detail: any, run: Run}} props */
+const Detail = ({ detail, run }) => html`
+  <div class="detail">
+    <p class="foot">${detail?.rank?.text && html`${detail.rank.text} · `}${count(run.events)} ${run.events === 1 ? "event" : "events"} · <a href=${turned({ "e.run": run.run_id })}>below, with filters</a></p>
+    <ol class="events">${(detail?.timeline?.items ?? []).slice(0, LISTED).map((/** @type {any} */ event) => html`<${EventRow} key=${`${event.entry}.${event.index}`} event=${event} />`)}</ol>
+  </div>
 `;

@@ -93,7 +93,7 @@ function draw({ times, values }) {
   const seen = /** @type {number[]} */ (values.filter((value) => value !== null));
   if (seen.length < 2) return "";
   const most = Math.max(...seen), least = Math.min(...seen);
-  const first = times[0], length = times[times.length - 1] - first || 1;
+  const first = times[values.findIndex((value) => value !== null)], length = times[times.length - 1] - first || 1;
   const height = Math.max(most - least, most * 0.2, 1e-9);
   let path = "", pen = "M";
   values.forEach((value, at) => {

@@ -329,6 +329,42 @@ def test_history_is_drawn_and_a_stretch_of_it_picked(service: Service, fleet: Fl
     has_nothing_serious(page)
 
 
+def test_runs_are_shown_with_their_stages_and_failures_unfolded(
+    service: Service, fleet: Fleet, new_page: NewPage
+) -> None:
+    fleet.add("nightly")
+    for run_id, errors in (("run-1", 0), ("run-2", 1)):
+        fleet.send("nightly", ok=1, event_type="start", run_id=run_id)
+        fleet.send("nightly", ok=1, stage="extract", run_id=run_id, payload={"rows": 168})
+        bad = {"payload": {"message": "ValueError: -99 °C cannot be"}} if errors else {}
+        fleet.send("nightly", ok=1 - errors, errors=errors, stage="transform", run_id=run_id, **bad)
+        fleet.send("nightly", ok=1 - errors, errors=errors, run_id=run_id)
+    runs = f"{fleet.path('nightly')}/runs"
+    wait_for(
+        lambda: ["FAILED", "SUCCESS"] == sorted(run["state"] for run in fleet.http.get(runs).json()["items"]),
+        "the runs",
+    )
+    page = new_page()
+    page.goto(f"{service.url}{fleet.path('nightly')}")
+    rows = page.locator(".run")
+    expect(rows).to_have_count(2)
+    failed, well = rows.filter(has_text="FAILED"), rows.filter(has_text="SUCCESS")
+    expect(failed).to_contain_text("ValueError: -99 °C cannot be")
+    expect(failed.get_by_role("table", name="Stages of the run").get_by_role("row")).to_have_count(2)
+    expect(well.get_by_role("table")).to_have_count(0)
+    well.get_by_role("link", name=re.compile("run-1")).click()
+    expect(well.get_by_role("table", name="Stages of the run")).to_contain_text("168 rows")
+    expect(well.locator(".events li")).to_have_count(4)
+    expect(page.get_by_role("navigation", name="Breadcrumbs")).to_contain_text("run run-1")
+    has_nothing_serious(page)
+    page.reload()
+    expect(well.locator(".events li")).to_have_count(4)
+    page.get_by_label("Show only runs in a state").select_option("FAILED")
+    assert "r.state=FAILED" in page.url
+    page.goto(f"{service.url}{fleet.path('nightly')}?run=never-was")
+    expect(page.get_by_text("There is no run never-was here any more.")).to_be_visible()
+
+
 def test_times_are_local_and_in_utc_on_hover(service: Service, fleet: Fleet, new_page: NewPage) -> None:
     fleet.add("clock", ok=1)
     page = new_page()
