@@ -18,6 +18,7 @@ from api.express import Express
 from api.limits.body import Budget
 from api.live import Hub
 from api.routes import (
+    archive,
     autoscale,
     dashboard,
     dead_letters,
@@ -34,10 +35,14 @@ from api.routes import (
     telemetry,
 )
 from api.service import Service
+from lso_core.archive.files import possible
+from lso_core.archive.history import WholeHistory
+from lso_core.archive.warm import Warm
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
 from lso_core.settings import Settings
 from lso_core.store import Breakers, Store
+from lso_core.store.archiving import Archiving
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 
 log = structlog.get_logger(__name__)
@@ -49,6 +54,7 @@ REFRESH_S: Final = 0.5
 ROUTES: Final = (
     *systems.HANDLERS,
     *events.HANDLERS,
+    *archive.HANDLERS,
     *dead_letters.HANDLERS,
     *rebuilds.HANDLERS,
     *health.HANDLERS,
@@ -70,6 +76,7 @@ HOT: Final = (health.get_health, events.post_events)
 def create_app(settings: Settings) -> Litestar:
     """The application; its store is opened when it starts. Raises ConfigurationError for keys that are none."""
     guard, own = Guard.parse(settings.api_keys), Telemetry()
+    settings = possible(settings)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -116,7 +123,11 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
         task.add_done_callback(_report)
     try:
         turns = asyncio.Semaphore(2), asyncio.Semaphore(1)
-        yield Service(settings, store, own, SystemClock(), budget, *turns, process, breakers, live)
+        warm, archiving = Warm(settings), Archiving(store.server)
+        history = WholeHistory(store.history, archiving, warm)
+        yield Service(
+            settings, store, own, SystemClock(), budget, *turns, process, breakers, live, warm, history, archiving
+        )
     finally:
         await live.close()
         for task in beside:

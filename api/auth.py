@@ -20,7 +20,7 @@ class Role(enum.IntEnum):
     WRITE = 2
     """Reads, registers systems and sends events: what a pipeline needs."""
     ADMIN = 3
-    """Also changes, rebuilds and deletes systems."""
+    """Also changes, rebuilds and deletes systems, and has the archive run."""
 
 
 _OPEN: Final = frozenset({"/", "/healthz", "/readyz", "/docs", "/schema/openapi.json"})
@@ -35,7 +35,7 @@ def needed(method: str, path: str) -> Role:
         return Role.OPEN
     if method in {"GET", "HEAD", "OPTIONS"}:
         return Role.READ
-    return Role.WRITE if method == "POST" and not path.endswith("/rebuild") else Role.ADMIN
+    return Role.WRITE if method == "POST" and not path.endswith(("/rebuild", "/archive/run")) else Role.ADMIN
 
 
 class Guard:

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 
 from api import methods
 from lso_core.model.errors import (
+    ArchiveError,
     BacklogFullError,
     BadKeyError,
     ConflictError,
@@ -54,6 +55,7 @@ ROWS: Final[dict[type[LsoError], Row]] = {
     ForbiddenError: Row(403, "forbidden", "The API key does not reach this far"),
     RateLimitedError: Row(429, "rate-limited", "Too many events"),
     UnavailableError: Row(503, "unavailable", "Not able now"),
+    ArchiveError: Row(503, "archive-unavailable", "The archive is not able now"),
     BacklogFullError: Row(503, "backlog-full", "Folding has to catch up first"),
     StoreError: Row(503, "store-unavailable", "The store is not able now"),
     BadKeyError: Row(503, "bad-key", "A key of this system holds something else than it should"),

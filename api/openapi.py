@@ -33,6 +33,7 @@ from api.routes.stream import SYSTEMS, StreamQuery
 from api.routes.systems import SystemsQuery
 from lso_core.compute.libraries import ARROW
 from lso_core.compute.readback import SeenEvent
+from lso_core.model.archives import ArchiveRun, ArchiveStatus, SystemArchive
 from lso_core.model.batches import Autoscale
 from lso_core.model.events import KEY_BYTES, Event
 from lso_core.model.objectives import Attainment
@@ -164,7 +165,7 @@ class Status(msgspec.Struct):
 _STRUCTS: Final = (
     Problem, System, SystemSpec, SystemPatch, SystemPage, Event, Batch, Accepted, SeenEvent, EventPage, Health, Metrics,
     FleetLine, FleetPage, FleetChange, Autoscale, Status, Letter, LetterPage, WholeLetter, Purged, Requeued, Rebuild,
-    Series, HistogramAnswer, HeatMapAnswer, Attainment, RunPage, RunDetails,
+    Series, HistogramAnswer, HeatMapAnswer, Attainment, RunPage, RunDetails, ArchiveStatus, ArchiveRun, SystemArchive,
 )  # fmt: skip
 
 _SYSTEM: Final = {
@@ -306,6 +307,28 @@ _REBUILD: Final = {
     "kept": 2,
     "lost": 0,
     "reason": "",
+}
+_ARCHIVE: Final = {
+    "mode": "best-effort",
+    "working": True,
+    "reason": "",
+    "worked_at": _TIME,
+    "tiers": {
+        "events": {"files": 42, "bytes": 91_300_000},
+        "minutes": {"files": 42, "bytes": 12_800_000},
+        "hours": {"files": 6, "bytes": 4_100_000},
+        "days": {"files": 3, "bytes": 410_000},
+    },
+    "lost": 0,
+    "wanted": "5f1c9a03e7d24b68",
+    "done": True,
+}
+_SYSTEM_ARCHIVE: Final = {
+    "system_id": 3,
+    "entry": "1765722790601-0",
+    "archived": 1_203_400,
+    "lost": 0,
+    "row": 4310,
 }
 _LETTER_TEXT: Final = '{"event_type": "success", "status": "fine", "latency_ms": 12}'
 _ACCEPTED: Final = {"accepted": 1, "duplicate": False, "entries": ["1765722790601-0", "1765722790601-0"]}
@@ -460,10 +483,13 @@ def _paths() -> dict[str, Json]:
         "/systems/{system_id}/runs/latest": _of_system({"get": _GET_LATEST_RUN}),
         "/systems/{system_id}/runs/{run_id}": _of_run({"get": _GET_RUN}),
         "/systems/{system_id}/rebuild": _of_system({"get": _GET_REBUILD, "post": _ASK_REBUILD}),
+        "/systems/{system_id}/archive": _of_system({"get": _GET_SYSTEM_ARCHIVE}),
         "/systems/{system_id}/series": _of_system({"get": _GET_SERIES}),
         "/systems/{system_id}/histogram": _of_system({"get": _GET_HISTOGRAM}),
         "/systems/{system_id}/slo": _of_system({"get": _GET_SLO}),
         "/series": {"get": _GET_MANY_SERIES},
+        "/archive": {"get": _GET_ARCHIVE},
+        "/archive/run": {"post": _RUN_ARCHIVE},
         "/dead-letters": {"get": _LIST_LETTERS, "delete": _PURGE_LETTERS},
         "/dead-letters/{system_id}/{letter_id}": _of_letter({"get": _GET_LETTER, "delete": _DELETE_LETTER}),
         "/dead-letters/{system_id}/{letter_id}/requeue": _of_letter({"post": _REQUEUE_LETTER}),
@@ -791,11 +817,12 @@ _POST_EVENTS: Final = _operation(
 _LIST_EVENTS: Final = _operation(
     "listEvents",
     "events",
-    "Events of the hot tier, newest arrival first",
+    "Events, newest arrival first",
     {"200": _json("EventPage", {"items": [_SEEN], "next": "1765722790601-0.0"}, "A page")},
     (401, 404, 422, 503),
-    description="Folded events stay for LSO_HOT_SECONDS, or until the tier is full. Within an entry (a batch) the last "
-    "event comes first. A page reads at most about 8 MiB, then gives `next`, found or not.",
+    description="Folded events stay hot for LSO_HOT_SECONDS, or until the tier is full. With `from` or `to` the pages go on into "
+    "the archive, as far back as that reaches; without, they end with the hot tier. Within an entry (a batch) the last event "
+    "comes first. A page reads at most about 8 MiB, or 2 s of the archive, then gives `next`, found or not.",
     parameters=_query(
         HotQuery,
         {
@@ -877,6 +904,29 @@ _GET_REBUILD: Final = _operation(
     "How far the latest rebuild is",
     {"200": _json("Rebuild", _REBUILD, "Kept for an hour")},
     (401, 403, 404, 503),
+)
+_GET_ARCHIVE: Final = _operation(
+    "getArchive",
+    "service",
+    "How the archive does",
+    {"200": _json("ArchiveStatus", _ARCHIVE, "As the workers last said")},
+    (401, 503),
+)
+_RUN_ARCHIVE: Final = _operation(
+    "runArchive",
+    "service",
+    "Have the archive's jobs run now",
+    {"202": _json("ArchiveRun", {"run": _ARCHIVE["wanted"]}, "Asked of the workers; `GET /archive` says when it is `done`")},
+    (401, 403, 503),
+    description="Everything past the hot tier's time is written, however little it is, and the archive is tidied: small files are "
+    "merged, what is too old goes, and the files of deleted systems do.",
+)
+_GET_SYSTEM_ARCHIVE: Final = _operation(
+    "getSystemArchive",
+    "systems",
+    "What of a system is archived",
+    {"200": _json("SystemArchive", _SYSTEM_ARCHIVE, "Entries up to this one, and rollup rows up to this number")},
+    (401, 404, 503),
 )
 _UNHEALTHY_OR_NOT_ABLE: Final = {
     "description": "With `strict`: the system is UNHEALTHY, and the answer is as for 200. Else: " + _SENTENCES[503],

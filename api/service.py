@@ -9,9 +9,12 @@ from litestar.types import Receive, Scope, Send
 
 from api.limits.body import Budget
 from api.live import Hub
+from lso_core.archive.history import WholeHistory
+from lso_core.archive.warm import Warm
 from lso_core.clock import Clock
 from lso_core.settings import Settings
 from lso_core.store import Breakers, Store
+from lso_core.store.archiving import Archiving
 from lso_core.telemetry import Telemetry
 
 _JSON_HEADER: Final = (b"content-type", b"application/json")
@@ -37,6 +40,12 @@ class Service(msgspec.Struct, frozen=True):
     """Whether Redis answers."""
     live: Hub
     """Who watches the fleet."""
+    warm: Warm
+    """The archive."""
+    history: WholeHistory
+    """Rollup rows, hot and archived."""
+    archiving: Archiving
+    """What the workers say of the archive."""
 
 
 def service_of(request: Asked) -> Service:

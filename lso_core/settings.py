@@ -70,6 +70,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_seconds: int = 86_400
     idempotency_keys: int = 1_000_000
 
+    archive: Literal["best-effort", "required", "off"] = "best-effort"
+    archive_url: str = ""
+    archive_memory: int = 512 * MIB
+    archive_timeout: int = 10
+    archive_cache_bytes: int = 1024 * MIB
+    keep_events_days: int = 30
+    keep_minutes_days: int = 30
+    keep_hours_days: int = 400
+    keep_days_days: int = 3_650
+
     max_body_bytes: int = 16 * MIB
     max_batch_events: int = 10_000
     max_connections: int = 5_000
@@ -142,6 +152,21 @@ _DOCS: dict[str, Doc] = {
     "runs_seconds": Doc("how long ended runs are kept, from their start", 60, 400 * 86_400),
     "idempotency_seconds": Doc("how long an Idempotency-Key is remembered, at least", 60, 7 * 86_400),
     "idempotency_keys": Doc("most keys of one system remembered for each sixth of that time", 1, 1_000_000_000),
+    "archive": Doc(
+        "what to do with events that are past the hot tier's bytes and not archived yet: best-effort drops and counts them, "
+        "required refuses new ones; off keeps no archive"
+    ),
+    "archive_url": Doc(
+        "where the archive is: a folder, or s3://, gs:// and the like; blank means the folder archive in LSO_DATA_DIR",
+        secret=True,
+    ),
+    "archive_memory": Doc("memory that queries of the archive may take in one process", 64 * MIB, 1 << 40),
+    "archive_timeout": Doc("seconds that a query of the archive may take", 1, 600),
+    "archive_cache_bytes": Doc("copies kept by each process that reads an archive which is no folder", MIB, 1 << 50),
+    "keep_events_days": Doc("how long archived events are kept", 1, 36_500),
+    "keep_minutes_days": Doc("how long archived rollups of a minute are kept", 1, 36_500),
+    "keep_hours_days": Doc("how long archived rollups of an hour are kept", 1, 36_500),
+    "keep_days_days": Doc("how long archived rollups of a day are kept", 1, 36_500),
     "max_body_bytes": Doc("largest request body, inflated", 1_024, 256 * MIB),
     "max_batch_events": Doc("most events in one request", 1, 100_000),
     "max_connections": Doc("most open connections of one API process", 1, 1_000_000),

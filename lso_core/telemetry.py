@@ -36,6 +36,10 @@ GAUGES: Final = {
     "lso_workers": "Workers whose heartbeat is fresh.",
     "lso_desired_workers": "Workers that would keep up and work the backlog off in 30 s.",
     "lso_redis_circuits_open": "Redis servers that do not answer the API process that is asked.",
+    "lso_archive_bytes": "Size of the archive's files, by what they hold.",
+    "lso_archive_files": "Number of the archive's files, by what they hold.",
+    "lso_archive_failing": "1 while the archive cannot be written, else 0.",
+    "lso_archive_worked_seconds": "Time since the archive's job last went through; absent before the first time.",
     "lso_redis_used_memory_bytes": "Memory that Redis uses.",
     "lso_redis_max_memory_bytes": "Memory that Redis may use; 0 means no limit.",
     "lso_systems": "Registered systems by health.",
@@ -82,6 +86,15 @@ class Telemetry:
         self.folded_entries = counter("lso_entries_folded", "Entries folded into windows.")
         self.fenced = counter("lso_commits_fenced", "Commits refused because the lease or the state had moved on.")
         self.dead_letters = counter("lso_entries_dead", "Entries that could not be read, moved to the dead letters.")
+        self.archived = counter("lso_archive_events", "Events written to the archive.")
+        self.archived_rows = counter("lso_archive_rows", "Rollup rows of minutes written to the archive.")
+        self.archived_bytes = counter("lso_archive_written_bytes", "Bytes of files written to the archive.")
+        self.archive_failures = counter(
+            "lso_archive_failures", "Turns of the archive's job that failed, by reason; they are tried again.", "reason"
+        )
+        self.archive_lost = counter(
+            "lso_archive_lost_events", "Events that left the hot tier before they were archived (best-effort)."
+        )
         self.worker_turns = counter("lso_worker_turns", "Turns of the fold loops: flat while no worker folds.")
 
     def mirror(self, counter: Counter, read: Callable[[], float]) -> None:

@@ -300,8 +300,15 @@ class Folder:
         trimmed = Trimmed(0, 0, more=True)
         while trimmed.more:
             piece = await self.store.trim(held, self._hot_cap, pressed=self._pressed)
-            trimmed = Trimmed(trimmed.entries + piece.entries, trimmed.bytes + piece.bytes, piece.more)
+            trimmed = Trimmed(
+                trimmed.entries + piece.entries, trimmed.bytes + piece.bytes, piece.more, trimmed.lost + piece.lost
+            )
         return trimmed
+
+    @property
+    def hot_cap(self) -> int:
+        """Bytes of folded entries that one partition may keep."""
+        return self._hot_cap
 
     def redis_now_ms(self) -> int:
         """Redis' time as last learnt, carried on by this machine's monotonic clock."""

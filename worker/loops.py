@@ -119,7 +119,10 @@ class Loops:
         telemetry.dead_letters.inc(report.dead)
 
     async def _keep_house(self) -> float:
-        await self._folder.keep_house()
+        trimmed = await self._folder.keep_house()
+        if trimmed.lost:
+            self._telemetry.archive_lost.inc(trimmed.lost)
+            log.warning("hot.lost", events=trimmed.lost)
         return HOUSE_S
 
     async def _rebuild(self) -> float:

@@ -10,20 +10,25 @@ import logging
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 import uvloop
 from arq.worker import Worker
 
+from lso_core.archive.files import find_files, possible
 from lso_core.settings import Settings
 from lso_core.store import Store
+from lso_core.store.archiving import Archiving
 from lso_core.store.folding import Folding
 from lso_core.store.trips import AWAY
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 from worker.folding import Folder
+from worker.jobs.archive import Archiver
+from worker.jobs.keep import Keeper
 from worker.loops import Loops
-from worker.schedule import Rooms, arq_settings, make_worker
+from worker.schedule import Rooms, arq_settings, make_worker, slow_settings
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +46,19 @@ class Process:
         self._telemetry.mirror(self._telemetry.redis_round_trips, lambda: store.server.round_trips)
         self.folder = Folder(store.server, settings, worker_id)
         self.loops = Loops(self.folder, self._telemetry)
-
-    def rooms(self) -> Rooms:
+        folding = Folding(store.server, settings)
+        self.rooms = Rooms(self.folder, store.registry, folding, Archiving(store.server), *self._archive())
         """What arq's jobs work with."""
-        return Rooms(self.folder, self._store.registry, Folding(self._store.server, self._settings))
+
+    def _archive(self) -> tuple[Archiver, Keeper] | tuple[None, None]:
+        """Who writes and keeps the archive; nobody where it is off, or cannot be."""
+        if (files := find_files(self._settings)) is None:
+            return None, None
+        archiving = Archiving(self._store.server)
+        return (
+            Archiver(archiving, files, self._settings, self._telemetry, lambda: self.folder.hot_cap),
+            Keeper(archiving, files, self._settings, self._telemetry),
+        )
 
     async def run_loops(self) -> None:
         """Fold until told to stop. Raises what ended a loop."""
@@ -56,11 +70,25 @@ class Process:
         finally:
             publishing.cancel()
 
+    async def close(self) -> None:
+        """End what goes on beside the loops."""
+        for one in (self.rooms.archiver, self.rooms.keeper):
+            if one is not None:
+                await one.close()
+
     async def run_arq(self) -> None:
-        """Run arq until cancelled; start it again where it ends because Redis was away."""
+        """Run both of arq's queues until cancelled."""
+        await asyncio.gather(self._run_queue(arq_settings), self.run_slowly())
+
+    async def run_slowly(self) -> None:
+        """Run the slow queue until cancelled."""
+        await self._run_queue(slow_settings)
+
+    async def _run_queue(self, settings_of: Callable[[str], dict[str, Any]]) -> None:
+        """Run arq on one queue; start it again where it ends because Redis was away."""
         while True:
             queue_url = self._settings.queue_url or self._settings.redis_url
-            worker = make_worker({**arq_settings(queue_url), "ctx": {"rooms": self.rooms()}})
+            worker = make_worker({**settings_of(queue_url), "ctx": {"rooms": self.rooms}})
             try:
                 await worker.async_run()
             except AWAY as error:
@@ -94,6 +122,7 @@ def run(settings: Settings, worker_id: str = "") -> None:
 
 
 async def _run(settings: Settings, worker_id: str) -> None:
+    settings = possible(settings)
     arq_settings(settings.queue_url or settings.redis_url)  # refuses what arq cannot use, before anything has started
     store = await Store.open(settings)
     process = Process(store, settings, worker_id)
@@ -107,25 +136,29 @@ async def _run(settings: Settings, worker_id: str) -> None:
     finally:
         beside.cancel()
         await asyncio.gather(beside, return_exceptions=True)
+        await process.close()
         await store.close()
         log.info("worker.ends", worker_id=worker_id)
 
 
 def _under_arq() -> type:
     """Settings for arq's own command: its hooks start and stop the fold loops."""
-    settings = Settings.from_env(os.environ)
+    settings = possible(Settings.from_env(os.environ))
 
     async def start(ctx: dict[str, Any]) -> None:
         configure_logging(settings)
         store = ctx["store"] = await Store.open(settings)
         process = ctx["process"] = Process(store, settings, new_worker_id())
-        ctx["rooms"] = process.rooms()
+        ctx["rooms"] = process.rooms
         ctx["loops"] = asyncio.create_task(process.run_loops())
         ctx["loops"].add_done_callback(_end_with)
+        ctx["slowly"] = asyncio.create_task(process.run_slowly())
 
     async def stop(ctx: dict[str, Any]) -> None:
         ctx["process"].loops.stop()
-        await asyncio.gather(ctx["loops"], return_exceptions=True)
+        ctx["slowly"].cancel()
+        await asyncio.gather(ctx["loops"], ctx["slowly"], return_exceptions=True)
+        await ctx["process"].close()
         await ctx["store"].close()
 
     given = arq_settings(settings.queue_url or settings.redis_url)

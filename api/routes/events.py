@@ -14,6 +14,7 @@ from api.limits.body import Cap, kind_of, read_body
 from api.reading import read_query, read_time, refused
 from api.routes.guarding import missing_first
 from api.service import Asked, Ready, Service, answer, service_of
+from lso_core.archive.events import Archived
 from lso_core.compute import batches, libraries
 from lso_core.compute.batches import Post
 from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
@@ -169,13 +170,17 @@ def _count(service: Service, size: int, batch: Batch, receipt: Receipt) -> None:
 
 @get("/systems/{system_id:int}/events")
 async def list_events(request: Asked, system_id: FromPath[int]) -> Ready:
-    """The hot tier: events as they came, newest arrival first."""
+    """Events as they came, newest arrival first: the hot tier, and with `from` or `to` the archive behind it."""
     service = service_of(request)
     async with missing_first(service.store.registry, system_id):
         query = read_query(request, HotQuery)
         start = None if query.cursor is None else Place.parse(query.cursor)
-        reading = Reading(system_id, _wanted(query), start, query.limit)
+        wanted = _wanted(query)
+        reading = Reading(system_id, wanted, start, query.limit)
     page = await fill(service, system_id, reading)
+    if page.next is None and not (wanted.from_ms is None and wanted.to_ms is None):
+        archived = await Archived(service.warm, system_id, wanted).page(reading.next, query.limit - len(page.items))
+        page = Page([*page.items, *archived.items], archived.next)
     if not page.items and query.cursor is None:
         await service.store.registry.require(system_id)
     return answer(page)

@@ -187,7 +187,8 @@ async def _series(service: Service, ids: Sequence[int], query: SeriesQuery | Man
     check_points(len(ids), grid, "step")
     plotter = _Plotter(grid, metrics, by_stage=query.by is not None)
     for system_id in ids:
-        await _merged(service, system_id, grid.pieces, MOST_ROWS - plotter.rows, partial(plotter.add, system_id))
+        add, left = partial(plotter.add, system_id), MOST_ROWS - plotter.rows
+        await _merged(service, system_id, grid.pieces, left, add, lean=query.by is None)
     span = times.to_text(grid.from_ms), times.to_text(grid.to_ms)
     return SeriesAnswer(*span, grid.step_ms // 1_000, [metric.name for metric in metrics], plotter.series)
 
@@ -328,12 +329,14 @@ async def _merged(
     some: Sequence[Piece],
     most: int,
     merge: Callable[[list[Rollup], int | None], Answered],
+    *,
+    lean: bool = False,
 ) -> Answered:
     """What `merge` makes of one system's rows, and of up to when they are whole. It takes its turn, off the event loop."""
     async with service.page_turns:
-        hot = await service.store.history.read(system_id, some, most)
+        found = await service.history.read(system_id, some, most, lean=lean)
         try:
-            return await asyncio.to_thread(lambda: merge(hot.rollups(), hot.as_of_ms))
+            return await asyncio.to_thread(lambda: merge(found.rollups(), found.as_of_ms))
         except (CorruptEntryError, NewerFormatError) as error:
             log.exception("history.unreadable", system_id=system_id)
             raise UnavailableError(f"a part of system {system_id}'s history cannot be read: {error}", 60) from error

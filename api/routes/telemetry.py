@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from litestar import Response, get
 
+from api.routes.archive import NEVER, archive_status
 from api.service import Asked, Service, service_of
 from lso_core.model import times
 from lso_core.model.batches import FleetPage
@@ -47,7 +48,22 @@ async def _everything(service: Service) -> dict[str, float]:
     """All that the store knows. Raises StoreError."""
     await service.store.telemetry.publish(service.process, "api", service.telemetry.samples())
     counters, gauges = await service.store.telemetry.collect()
-    return {**counters, **gauges, **await _system_gauges(service)}
+    return {**counters, **gauges, **await _archive_gauges(service), **await _system_gauges(service)}
+
+
+async def _archive_gauges(service: Service) -> dict[str, float]:
+    """Sizes of the archive by what it holds, and whether it works; nothing where there is none."""
+    if not service.warm.there:
+        return {}
+    status = await archive_status(service)
+    gauges = {"lso_archive_failing": float(status.reason not in {"", NEVER})}
+    for name, tier in status.tiers.items():
+        gauges[series("lso_archive_files", holds=name)] = float(tier.files)
+        gauges[series("lso_archive_bytes", holds=name)] = float(tier.bytes)
+    if status.worked_at is not None:
+        worked_s = (service.clock.now_ms() - times.from_text(status.worked_at)) / 1_000
+        gauges["lso_archive_worked_seconds"] = max(0.0, worked_s)
+    return gauges
 
 
 async def _system_gauges(service: Service) -> dict[str, float]:

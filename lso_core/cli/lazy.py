@@ -6,12 +6,14 @@ from typing import Any, Final
 import rich_click as click
 
 COMMANDS: Final = {
+    "archive": "lso_core.cli.archive:archive",
     "dead-letters": "lso_core.cli.dead_letters:dead_letters",
     "demo": "lso_core.cli.demo:demo",
     "doctor": "lso_core.cli.doctor:doctor",
     "emit": "lso_core.cli.emit:emit",
     "health": "lso_core.cli.health:health",
     "rebuild": "lso_core.cli.rebuild:rebuild",
+    "replay": "lso_core.cli.archive:replay",
     "run": "lso_core.cli.run:run",
     "runs": "lso_core.cli.runs:runs",
     "systems": "lso_core.cli.systems:systems",

@@ -14,6 +14,7 @@
     ├── ForbiddenError            403  the key's role does not reach this far
     ├── RateLimitedError          429  over the system's rate; carries `retry_after_s`
     ├── UnavailableError          503  not able now; carries `retry_after_s`
+    │   ├── ArchiveError          503  the warm tier is off, full, away or too slow
     │   ├── BacklogFullError      503  a backlog cap is reached; names it
     │   └── StoreError            503  Redis is away, loading, full or answering nonsense
     │       └── BadKeyError       503  a key of one system holds something else than it should
@@ -106,6 +107,10 @@ class UnavailableError(LsoError):
     def __init__(self, detail: str, retry_after_s: int = 2) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class ArchiveError(UnavailableError):
+    """The warm tier cannot be written or read now: it is off, full, away, or the question is too large for its limits."""
 
 
 class BacklogFullError(UnavailableError):

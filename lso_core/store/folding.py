@@ -23,7 +23,7 @@ from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
 from lso_core.store.history import Row
-from lso_core.store.ingest import DEAD_LETTERS
+from lso_core.store.ingest import DEAD_LETTERS, UNARCHIVED
 from lso_core.store.registry import read_system, snapshot_args
 from lso_core.store.runs import RunWrites
 from lso_core.store.server import Call, Server, Value
@@ -146,6 +146,8 @@ class Trimmed(msgspec.Struct, frozen=True):
     entries: int
     bytes: int
     more: bool
+    lost: int = 0
+    """Events that were dropped although they were not archived."""
 
 
 class Peek(msgspec.Struct, frozen=True):
@@ -172,6 +174,7 @@ class Folding:
         self._hot_ms = settings.hot_seconds * 1_000
         self._runs_kept = settings.runs_kept
         self._runs_ms = settings.runs_seconds * 1_000
+        self._archive = settings.archive
         self.mark_for(settings.hot_bytes // PARTITIONS)
 
     def mark_for(self, share_bytes: int) -> None:
@@ -259,6 +262,8 @@ class Folding:
             keys.watched_runs(system_id),
             keys.runs(system_id),
             keys.run_starts(system_id),
+            keys.unarchived(partition),
+            keys.unfiled(partition),
         )
         what: tuple[Any, ...] = (
             system_id,
@@ -330,18 +335,37 @@ class Folding:
         if not leases:
             return Trimmed(0, 0, more=False)
         keep_ms = 0 if pressed else self._hot_ms
-        replies = await self._server.run(*(_trim(lease, keep_ms, cap_bytes) for lease in leases))
+        # Under pressure nothing may wait for the archive, except where it must.
+        lossy = "" if self._archive != "best-effort" else 0 if pressed else int(UNARCHIVED * cap_bytes)
+        replies = await self._server.run(*(self._trim(lease, keep_ms, cap_bytes, lossy) for lease in leases))
         return Trimmed(
             sum(int(reply[0]) for reply in replies),
             sum(int(reply[1]) for reply in replies),
             any(reply[2] == b"1" for reply in replies),
+            sum(int(reply[3]) for reply in replies),
         )
+
+    def _trim(self, lease: Lease, keep_ms: int, cap_bytes: int, lossy: Value) -> Call:
+        p = lease.partition
+        prefixes = [keys.prefix(p, of) for of in (keys.STREAM_PREFIX, keys.STATE_PREFIX, keys.MARKS_PREFIX)]
+        what = (lease.owner, lease.epoch, *prefixes, keep_ms, cap_bytes, TRIM_STEPS, self._archives(p), lossy)
+        return Call("trim", (keys.lease(p), keys.hot(p), keys.stats(p), keys.unarchived(p)), what)
+
+    def _archives(self, partition: int) -> str:
+        """What the keys of archives start with; "" where there is none."""
+        return "" if self._archive == "off" else keys.prefix(partition, keys.ARCHIVE_PREFIX)
 
     async def sweep(self, partition: int) -> int:
         """Look through all systems of a partition for forgotten work; how many were found."""
         cursor, found = "0", 0
-        where = (keys.fleet_lines(partition), keys.ready(partition), keys.due(partition), keys.parked(partition))
-        prefixes = (keys.prefix(partition, keys.SYSTEM_PREFIX), keys.prefix(partition, keys.STATE_PREFIX))
+        p = partition
+        where = (keys.fleet_lines(p), keys.ready(p), keys.due(p), keys.parked(p), keys.unarchived(p), keys.unfiled(p))
+        prefixes = (
+            keys.prefix(p, keys.SYSTEM_PREFIX),
+            keys.prefix(p, keys.STATE_PREFIX),
+            self._archives(p),
+            keys.prefix(p, keys.ROWS_PREFIX),
+        )
         while True:
             reply = await self._server.one(Call("sweep", where, (cursor, SWEEP_COUNT, *prefixes)))
             cursor, found = reply[0].decode(), found + int(reply[1])
@@ -436,10 +460,3 @@ def _unpark(lease: Lease) -> Call:
     p = lease.partition
     where = (keys.lease(p), keys.ready(p), keys.due(p), keys.parked(p))
     return Call("unpark", where, (lease.owner, lease.epoch))
-
-
-def _trim(lease: Lease, keep_ms: int, cap_bytes: int) -> Call:
-    p = lease.partition
-    prefixes = [keys.prefix(p, of) for of in (keys.STREAM_PREFIX, keys.STATE_PREFIX, keys.MARKS_PREFIX)]
-    what: tuple[Value, ...] = (lease.owner, lease.epoch, *prefixes, keep_ms, cap_bytes, TRIM_STEPS)
-    return Call("trim", (keys.lease(p), keys.hot(p), keys.stats(p)), what)

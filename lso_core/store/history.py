@@ -39,6 +39,17 @@ class Row(msgspec.Struct, frozen=True):
         return _NUMBER.pack(self.number) + self.data
 
 
+def number_of(member: bytes) -> int:
+    """The number of a row from its member."""
+    number: int = _NUMBER.unpack_from(member)[0]
+    return number
+
+
+def data_of(member: bytes) -> bytes:
+    """The encoded row of a member."""
+    return member[_NUMBER.size :]
+
+
 class Stretch(msgspec.Struct, frozen=True):
     """A part of one system's history, as it stood in Redis at one moment and still in bytes."""
 
@@ -49,10 +60,14 @@ class Stretch(msgspec.Struct, frozen=True):
     meta: bytes
     slots: dict[bytes, bytes]
 
+    def behind(self, number: int) -> "Stretch":
+        """The same without the rows up to that number."""
+        return msgspec.structs.replace(self, members=[one for one in self.members if number_of(one) > number])
+
     def rollups(self) -> Iterator[Rollup]:
         """The rows, and what is in no row yet."""
         for member in self.members:
-            yield rollups.decode(member[_NUMBER.size :])
+            yield rollups.decode(data_of(member))
         if self.slots:
             slots = {slot_start(field): decode_slot(value) for field, value in self.slots.items()}
             present = unwritten(decode_meta(self.meta), slots)
@@ -107,7 +122,7 @@ class History:
         if outcome == b"gone":
             raise NotFoundError(f"there is no system {system_id}")
         if outcome == b"many" and int(found[0]) > most:
-            raise _too_many(int(found[0]), most)
+            raise too_many(int(found[0]), most)
         if outcome == b"many":
             middle_ms = Width.MINUTE.start_of((from_ms + to_ms) // 2)
             first = await self._read(system_id, from_ms, middle_ms, most)
@@ -116,7 +131,7 @@ class History:
         return [Stretch(from_ms, to_ms, rows, meta, {flat[at]: flat[at + 1] for at in range(0, len(flat), 2)})]
 
 
-def _too_many(found: int, most: int) -> InputError:
+def too_many(found: int, most: int) -> InputError:
     """The refusal of a question that touches too much."""
     message = f"this takes {found} rollup rows; a request may take {MOST_ROWS}, of which {most} are left"
     return InputError(message, (Finding(None, "from", message),))

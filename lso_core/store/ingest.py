@@ -28,6 +28,8 @@ LOOK_BACK: Final = 6
 """A key is kept in the bucket of its period and looked for in this many before: a period is a sixth of the memory."""
 DEAD_LETTERS: Final = 1_000
 """Most dead letters of one system; past it the oldest go."""
+UNARCHIVED: Final = 1.5
+"""What is not archived yet may pass the hot tier's bytes by this factor, before it is dropped or new events are refused."""
 DEFAULT_BACKLOG_BYTES: Final = 1 << 30
 """Where Redis has no maxmemory to take a quarter of."""
 
@@ -47,6 +49,7 @@ class Ingest:
         self._others = [0] * PARTITIONS
         """Bytes not folded yet in the other partitions that share a cap with each."""
         self._caps = [settings.backlog_bytes or DEFAULT_BACKLOG_BYTES] * PARTITIONS
+        self._most_hot = int(UNARCHIVED * settings.hot_bytes) // PARTITIONS if settings.archive == "required" else ""
 
     async def append(self, system_id: int, batch: Batch, key: bytes | None) -> Receipt:
         """Store a batch as one entry, once for a `key`.
@@ -112,6 +115,7 @@ class Ingest:
             settings.rate_events,
             keys.GROUP,
             DEAD_LETTERS,
+            self._most_hot,
             *(part for reject in batch.rejects for part in (msgspec.json.encode(reject.finding), reject.event)),
         )
         return Call("append", where, what)
@@ -138,6 +142,11 @@ class Ingest:
                 return BacklogFullError(
                     f"{reply[1]} bytes over all systems are not folded yet; the cap is {self._caps[partition_of(system_id)]} "
                     "(LSO_BACKLOG_BYTES)"
+                )
+            case b"hot":
+                return BacklogFullError(
+                    f"{reply[1]} bytes of folded events wait for the archive (LSO_ARCHIVE=required), which has to catch up; "
+                    f"the cap is {self._most_hot} for each of {PARTITIONS} partitions (LSO_HOT_BYTES)"
                 )
             case b"keys":
                 return BacklogFullError(

@@ -22,6 +22,12 @@ WORKERS: Final = "lso:{reg}:workers"
 SAMPLES: Final = "lso:{reg}:samples"
 SEEN: Final = "lso:{reg}:seen"
 GONE: Final = "lso:{reg}:gone"
+ARCHIVE: Final = "lso:{reg}:archive"
+
+
+def archiving(work: str) -> str:
+    """String: who does such work for the archive, for a while."""
+    return f"lso:{{reg}}:archiving-{work}"
 
 
 def _of_partition(partition: int, name: str) -> str:
@@ -58,8 +64,25 @@ def hot(partition: int) -> str:
     return _of_partition(partition, "hot")
 
 
+def unarchived(partition: int) -> str:
+    """Sorted set: systems with folded entries that are not archived, by arrival of the oldest (ms), about."""
+    return _of_partition(partition, "unarchived")
+
+
+def unfiled(partition: int) -> str:
+    """Sorted set: systems with rollup rows that are not archived, by the time (ms) after which to look at them."""
+    return _of_partition(partition, "unfiled")
+
+
+def unlinked(partition: int) -> str:
+    """Set: systems that were deleted, and whose archived files are still there."""
+    return _of_partition(partition, "unlinked")
+
+
 def stats(partition: int) -> str:
-    """Hash: added (events, ever), events, entries and bytes not yet folded, hot (bytes folded and readable), changes."""
+    """Hash: added (events, ever), events, entries and bytes not yet folded, hot (bytes folded and readable), changes, lost
+    (events, ever, that were trimmed before they were archived).
+    """
     return _of_partition(partition, "stats")
 
 
@@ -92,6 +115,8 @@ SYSTEM_PREFIX: Final = "system:"
 STREAM_PREFIX: Final = "stream:"
 STATE_PREFIX: Final = "state:"
 MARKS_PREFIX: Final = "marks:"
+ARCHIVE_PREFIX: Final = "archive:"
+ROWS_PREFIX: Final = "rows:"
 
 
 def prefix(partition: int, of: str) -> str:
@@ -117,19 +142,27 @@ def stream(system_id: int) -> str:
 
 def state(system_id: int) -> str:
     """Hash: c cursor, t token, n events folded, e entries, b bytes, a arrival at the cursor, m meta, s… slots,
-    k and K bytes and arrival at the last mark, x bytes trimmed, d when a run's deadline passes (ms) or "".
+    k and K bytes and arrival at the last mark, x and X bytes and events trimmed, d when a run's deadline passes (ms) or "".
     """
     return _of_system(system_id, STATE_PREFIX)
 
 
 def marks(system_id: int) -> str:
-    """List: `entry arrival bytes`, how many bytes were folded up to that entry."""
+    """List: `entry arrival bytes events`, how much was folded up to that entry."""
     return _of_system(system_id, MARKS_PREFIX)
 
 
 def rows(system_id: int) -> str:
     """Sorted set: rollup rows, by start (ms); a member is the row's number in eight bytes and `compute.rollups.encode`."""
-    return _of_system(system_id, "rows:")
+    return _of_system(system_id, ROWS_PREFIX)
+
+
+def archive(system_id: int) -> str:
+    """Hash: e the last entry that is archived (or lost), a its arrival, n and b events and bytes folded up to it;
+    kept and lost, events; r and R number of the last, and start (ms) of the
+    newest, rollup row that is archived; E and S, e and r as they were `noted` (ms) by who merges files.
+    """
+    return _of_system(system_id, ARCHIVE_PREFIX)
 
 
 def watched_runs(system_id: int) -> str:

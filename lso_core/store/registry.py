@@ -298,6 +298,10 @@ def _uninstall(system_id: int, settings: Settings) -> Call:
         keys.watched_runs(system_id),
         keys.runs(system_id),
         keys.run_starts(system_id),
+        keys.archive(system_id),
+        keys.unarchived(partition),
+        keys.unlinked(partition),
+        keys.unfiled(partition),
     )
     return Call("uninstall", where, (system_id, keys.member(system_id), bucket_ms(settings), LOOK_BACK))
 

@@ -49,6 +49,7 @@ def test_without_keys_everything_is_open() -> None:
         ("POST", "/systems", Role.WRITE),
         ("POST", "/systems/1/events", Role.WRITE),
         ("POST", "/systems/1/rebuild", Role.ADMIN),
+        ("POST", "/archive/run", Role.ADMIN),
         ("PATCH", "/systems/1", Role.ADMIN),
         ("DELETE", "/systems/1", Role.ADMIN),
         ("PUT", "/systems/1", Role.ADMIN),

@@ -1,4 +1,4 @@
-"""The hot tier: folded entries stay readable for their time, unfolded ones for ever, and the sums are exact."""
+"""The hot tier where there is no archive: folded entries stay readable for their time, unfolded ones for ever, and the sums are exact."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,11 @@ from tests.waiting import eventually
 
 NO_CAP = 1 << 50
 SIZE = len(batch(5).columns) + len(batch(5).body)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(archive="off")
 
 
 async def length(room: Room, system_id: int) -> int:
@@ -44,7 +49,7 @@ async def test_folded_entries_stay_until_they_are_old_enough(room: Room) -> None
 
 @pytest.mark.parametrize("waiting", [0, 3])
 async def test_with_no_time_to_keep_everything_folded_goes_and_nothing_else(room: Room, waiting: int) -> None:
-    own = Room(room.server, Settings(hot_seconds=0))
+    own = Room(room.server, Settings(hot_seconds=0, archive="off"))
     system_id = await filled(own, folded=4, waiting=waiting)
     lease = await own.lease_of(system_id)
     trimmed = await own.folding.trim([lease], NO_CAP, pressed=False)
@@ -56,7 +61,7 @@ async def test_with_no_time_to_keep_everything_folded_goes_and_nothing_else(room
 
 
 async def test_entries_older_than_their_time_go_and_younger_stay_until_they_are(room: Room) -> None:
-    own = Room(room.server, Settings(hot_seconds=1))
+    own = Room(room.server, Settings(hot_seconds=1, archive="off"))
     system_id = await filled(own, folded=1)
     lease = await own.lease_of(system_id)
     [old] = await own.store.reads.entries(system_id, None, 1)
@@ -136,7 +141,7 @@ async def test_trimming_never_passes_the_cursor(room: Room, most: int) -> None:
 
 
 async def test_the_running_sum_of_hot_bytes_is_exact_through_folds_trims_and_deletes(room: Room) -> None:
-    own = Room(room.server, Settings(hot_seconds=0))
+    own = Room(room.server, Settings(hot_seconds=0, archive="off"))
     shared = await own.systems_of(3, 2)
     for system_id in shared * 4:
         await own.store.ingest.append(system_id, batch(5), None)
@@ -167,7 +172,7 @@ async def test_the_running_sum_of_hot_bytes_is_exact_through_folds_trims_and_del
 
 
 async def test_a_trim_of_many_systems_goes_on_in_steps(room: Room, connect: Callable[[], Server]) -> None:
-    own = Room(room.server, Settings(hot_seconds=0))
+    own = Room(room.server, Settings(hot_seconds=0, archive="off"))
     system_ids = [(await own.system(f"s{at}")).system_id for at in range(70)]
     for system_id in system_ids:
         await own.store.ingest.append(system_id, batch(1), None)

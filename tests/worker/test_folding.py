@@ -449,7 +449,7 @@ async def test_an_unknown_system_is_unknown_since_it_was_registered(room: Room, 
 
 
 async def test_keeping_house_trims_what_is_too_old(room: Room, crew: Crew) -> None:
-    folder, ids = await crew.alone(settings=Settings(hot_seconds=0)), await systems(room, 70)
+    folder, ids = await crew.alone(settings=Settings(hot_seconds=0, archive="off")), await systems(room, 70)
     for system_id in ids:
         await room.store.ingest.append(system_id, batch(2), None)
     await fold_all(folder)

@@ -4,9 +4,12 @@
 -- ARGV  1 system id  2 events  3 columns  4 body  5 latest ts (ms) or ""  6 allowed skew (ms)
 --       7 key digest or ""  8 body digest  9 bucket length (ms)  10 buckets to look back  11 most keys in a bucket
 --       12 most unfolded events of the system  13 most unfolded bytes over all  14 unfolded bytes elsewhere
---       15 events a second or 0  16 consumer group  17 most dead letters  18… pairs of (reason, event) rejected
+--       15 events a second or 0  16 consumer group  17 most dead letters
+--       18 most folded bytes of the partition, where nothing may go that is not archived; else ""
+--       19… pairs of (reason, event) rejected
 -- Returns {"ok", id} | {"duplicate", id, events} | {"missing"} | {"reuse"} | {"ahead", arrival}
 --       | {"events", backlog} | {"bytes", backlog} | {"rate", wait ms} | {"keys", keys}
+--       | {"hot", folded bytes}
 local count = tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -40,6 +43,10 @@ if backlog + count > tonumber(ARGV[12]) then return {'events', backlog} end
 local size = #ARGV[3] + #ARGV[4]
 local bytes = tonumber(redis.call('HGET', KEYS[6], 'bytes') or 0) + tonumber(ARGV[14])
 if bytes + size > tonumber(ARGV[13]) then return {'bytes', bytes} end
+if ARGV[18] ~= '' then
+  local hot = tonumber(redis.call('HGET', KEYS[6], 'hot') or 0)
+  if hot > tonumber(ARGV[18]) then return {'hot', hot} end
+end
 
 local rate = tonumber(ARGV[15])
 if rate > 0 then
@@ -67,7 +74,7 @@ if count > 0 then
   if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1]) end
 end
 
-for at = 18, #ARGV, 2 do
+for at = 19, #ARGV, 2 do
   redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[17], '*', 'at', now, 'reason', ARGV[at], 'event', ARGV[at + 1])
 end
 

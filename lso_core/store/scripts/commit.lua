@@ -3,6 +3,7 @@
 -- they were read; then everything is written, absolute values all.
 -- KEYS  1 system  2 lease  3 state  4 stream  5 ready  6 due  7 stats  8 snapshot  9 details  10 fleet  11 fleet lines
 --       12 marks  13 hot  14 dead letters  15 parked  16 changes  17 rows  18 watched runs  19 runs  20 run starts
+--       21 unarchived  22 unfiled
 -- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
 --       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
 --       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
@@ -64,6 +65,7 @@ for i = rows + 1, watched - 1, 2 do redis.call('ZADD', KEYS[17], ARGV[i], ARGV[i
 if watched > rows + 1 or system[3] ~= ARGV[25] then
   redis.call('HSET', KEYS[1], 'rows', ARGV[24], 'written', ARGV[25])
 end
+if watched > rows + 1 then redis.call('ZADD', KEYS[22], 'NX', ARGV[25], ARGV[1]) end
 
 -- One HSET: cursor, token, counters and slots go together or not at all.
 local fields = {'c', ARGV[6], 't', ARGV[7], 'n', ARGV[9], 'e', ARGV[10], 'b', ARGV[11], 'm', ARGV[14], 'd', ARGV[26]}
@@ -93,10 +95,11 @@ if entries > 0 then
   local arrival = tonumber(ARGV[12])
   -- A mark says how many bytes lie up to an entry, so that trimming knows what it frees without reading entries.
   if tonumber(ARGV[11]) - tonumber(state[6] or 0) >= tonumber(ARGV[22]) or arrival - tonumber(state[7] or 0) >= tonumber(ARGV[21]) then
-    redis.call('RPUSH', KEYS[12], ARGV[6] .. ' ' .. ARGV[12] .. ' ' .. ARGV[11])
+    redis.call('RPUSH', KEYS[12], ARGV[6] .. ' ' .. ARGV[12] .. ' ' .. ARGV[11] .. ' ' .. ARGV[9])
     redis.call('HSET', KEYS[3], 'k', ARGV[11], 'K', ARGV[12])
   end
   redis.call('ZADD', KEYS[13], 'NX', arrival, ARGV[1])
+  redis.call('ZADD', KEYS[21], 'NX', arrival, ARGV[1])
   -- Only so that XINFO GROUPS shows a true lag; a stream that somebody removed has no group to move.
   redis.pcall('XGROUP', 'SETID', KEYS[4], ARGV[20], ARGV[6], 'ENTRIESREAD', ARGV[10])
 end

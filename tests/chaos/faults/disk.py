@@ -28,7 +28,7 @@ def disk_full(trial: Trial) -> None:
     """A full disk under the append-only file: 503, reads go on, nothing accepted is lost, it heals by itself."""
     data = trial.folder / "data"
     data.mkdir()
-    trial.stack.enter_context(_small_disk(trial, data))
+    trial.stack.enter_context(small_disk(trial, data))
     for policy in trial.size(("everysec",), ("everysec", "always")):
         _Disk(trial, data, policy).fill()
 
@@ -56,7 +56,7 @@ class _Disk:
         with load:
             wait_for(lambda: len(load.batches) > 50, "the load is under way", HEALED_S)
             with Watch(self._service.url, self._systems[0]) as watch:
-                _fill(self._filler)
+                fill_up(self._filler)
                 self._expect_refusals(self._trial.size(FULL_S, 4 * FULL_S))
             freed, start = time.monotonic(), len(load.batches)
             self._filler.unlink()
@@ -107,7 +107,7 @@ class _Disk:
 
 
 @contextlib.contextmanager
-def _small_disk(trial: Trial, folder: Path) -> Iterator[None]:
+def small_disk(trial: Trial, folder: Path) -> Iterator[None]:
     """Mount a few megabytes of memory at `folder`; leaves the trial where that is not permitted."""
     if os.geteuid() != 0:
         trial.skip("a small file system is mounted for it, which only root may do")
@@ -125,7 +125,7 @@ def _small_disk(trial: Trial, folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _fill(file: Path) -> None:
+def fill_up(file: Path) -> None:
     """Write until there is no space left."""
     with contextlib.suppress(OSError), file.open("wb", buffering=0) as target:
         for size in (1 << 20, 4_096, 1):

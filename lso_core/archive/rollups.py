@@ -1,0 +1,161 @@
+"""Rollup rows as a Parquet file, and back.
+
+One row of the file is one row of history: exact sums by stage, and the histogram's cells as three lists of one length.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from lso_core.archive.tables import TIME, Writing, to_parquet
+from lso_core.compute.histogram import Int64
+from lso_core.compute.rollups import Rollup
+from lso_core.compute.state import Tally
+from lso_core.model.rollups import Width
+
+_STAGE: Final = pa.struct(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        *(pa.field(name, pa.int64(), nullable=False) for name in (*Tally.__struct_fields__, "revised")),
+    ]
+)
+_TYPE: Final = pa.struct([pa.field("name", pa.string(), nullable=False), pa.field("count", pa.int64(), nullable=False)])
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", kind, nullable=False))
+
+
+ROLLUPS: Final = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("start", TIME, nullable=False),
+        pa.field("total", pa.int64(), nullable=False),
+        pa.field("errors", pa.int64(), nullable=False),
+        pa.field("stages", _list(_STAGE), nullable=False),
+        pa.field("bucket", _list(pa.int32()), nullable=False),
+        pa.field("bucket_stage", _list(pa.int16()), nullable=False),
+        pa.field("bucket_count", _list(pa.int64()), nullable=False),
+        pa.field("bucket_errors", _list(pa.int64()), nullable=False),
+        pa.field("event_types", _list(_TYPE), nullable=False),
+    ]
+)
+"""`stages` has the sums of each stage, "" being events without one; `bucket` the histogram's indexes in ascending order,
+`bucket_stage` the position in `stages`, `bucket_count` how many and `bucket_errors` how many of them failed. Rows of one
+start add up. `number` is the last of the rows that a row was made of."""
+
+ROWS_A_GROUP: Final = 240
+"""Who asks for an hour need not read the day."""
+_WRITING: Final = Writing(
+    tuple(f"{name}.list.element" for name in ("bucket_stage", "bucket_count", "bucket_errors")),
+    ("number", "start", "bucket.list.element"),
+)
+_CELLS: Final = ("bucket", "bucket_stage", "bucket_count", "bucket_errors")
+LEAN: Final = tuple(name for name in ROLLUPS.names if name not in {"bucket_stage", "bucket_errors"})
+"""The columns that a reader needs who asks neither for stages' latencies nor for those of errors."""
+_MOST: Final = (1 << 63) - 1
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """A row of history and its number."""
+
+    number: int
+    row: Rollup
+
+
+def rollups_file(rows: Sequence[Numbered]) -> bytes:
+    """The Parquet file of rows, by time."""
+    ordered = sorted(rows, key=lambda one: (one.row.start_ms, one.number))
+    return to_parquet(_table(ordered), _WRITING, ROWS_A_GROUP)
+
+
+def _table(rows: Sequence[Numbered]) -> pa.Table:
+    tallies = [list(one.row.stages.values()) for one in rows]
+    names = [name for one in rows for name in one.row.stages]
+    flat = [tally for some in tallies for tally in some]
+    sums = [
+        pa.array([min(getattr(tally, name), _MOST) for tally in flat], pa.int64()) for name in Tally.__struct_fields__
+    ]
+    revised = pa.array([one.row.revised.get(name, 0) for one in rows for name in one.row.stages], pa.int64())
+    stages = pa.StructArray.from_arrays([pa.array(names, pa.string()), *sums, revised], fields=list(_STAGE))
+    types = [pair for one in rows for pair in one.row.event_types.items()]
+    event_types = pa.StructArray.from_arrays(
+        [pa.array([name for name, _ in types], pa.string()), pa.array([count for _, count in types], pa.int64())],
+        fields=list(_TYPE),
+    )
+    cells = _offsets([len(one.row.index) for one in rows])
+    return pa.table(
+        [
+            pa.array([one.number for one in rows], pa.int64()),
+            pa.array([one.row.start_ms for one in rows], pa.int64()).cast(TIME),
+            pa.array([sum(tally.total for tally in some) for some in tallies], pa.int64()),
+            pa.array([sum(tally.errors for tally in some) for some in tallies], pa.int64()),
+            _lists(_offsets([len(some) for some in tallies]), stages, _STAGE),
+            _lists(cells, pa.array(_joined([one.row.index for one in rows]).astype(np.int32)), pa.int32()),
+            _lists(cells, pa.array(_joined([one.row.stage for one in rows]).astype(np.int16)), pa.int16()),
+            _lists(cells, pa.array(_joined([one.row.count for one in rows]).astype(np.int64)), pa.int64()),
+            _lists(cells, pa.array(_joined([one.row.errors for one in rows]).astype(np.int64)), pa.int64()),
+            _lists(_offsets([len(one.row.event_types) for one in rows]), event_types, _TYPE),
+        ],
+        schema=ROLLUPS,
+    )
+
+
+def _offsets(lengths: list[int]) -> pa.Array:
+    return pa.array(np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int32))
+
+
+def _lists(offsets: pa.Array, values: pa.Array, kind: pa.DataType) -> pa.Array:
+    return pa.ListArray.from_arrays(offsets, values, type=_list(kind))
+
+
+def _joined(parts: list[Int64]) -> Int64:
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def rollups_of(table: pa.Table, width: Width) -> Iterator[Numbered]:
+    """The rows of a table of these columns, in its order. Zeros stand for those of LEAN's columns that it has not."""
+    for batch in table.to_batches():
+        yield from _rows(batch, width)
+
+
+def _rows(batch: pa.RecordBatch, width: Width) -> Iterator[Numbered]:
+    numbers = batch.column("number").to_pylist()
+    starts = batch.column("start").cast(TIME).cast(pa.int64()).to_pylist()  # DuckDB tells microseconds
+    stages, types = batch.column("stages"), batch.column("event_types")
+    stage_names, *sums, revised = (_field(stages, at).to_pylist() for at in range(len(_STAGE)))
+    tallies = [Tally(*values) for values in zip(*sums, strict=True)]
+    type_names, type_counts = (_field(types, at).to_pylist() for at in range(len(_TYPE)))
+    stage_at, type_at, cell_at = (_starts(one) for one in (stages, types, batch.column("bucket")))
+    there = [_field(batch.column(name)).to_numpy() if name in batch.schema.names else None for name in _CELLS]
+    index, stage, count, errors = (np.zeros(cell_at[-1], np.uint8) if one is None else one for one in there)
+    for at, number in enumerate(numbers):
+        some, these, cells = (slice(edges[at], edges[at + 1]) for edges in (stage_at, type_at, cell_at))
+        row = Rollup(
+            starts[at],
+            width,
+            dict(zip(stage_names[some], tallies[some], strict=True)),
+            index[cells],
+            stage[cells],
+            count[cells],
+            errors[cells],
+            dict(zip(type_names[these], type_counts[these], strict=True)),
+            {name: late for name, late in zip(stage_names[some], revised[some], strict=True) if late},
+        )
+        yield Numbered(number, row)
+
+
+def _starts(lists: pa.Array) -> list[int]:
+    """Where each list begins in the values behind them, and where the last one ends."""
+    offsets: Any = lists.offsets.to_numpy()
+    edges: list[int] = (offsets - offsets[0]).tolist() if len(lists) else [0]
+    return edges
+
+
+def _field(lists: pa.Array, at: int | None = None) -> pa.Array:
+    """The values behind lists, or a field of them where they are structs."""
+    values = lists.flatten()
+    return values if at is None else values.field(at)
