@@ -916,7 +916,11 @@ _RUN_ARCHIVE: Final = _operation(
     "runArchive",
     "service",
     "Have the archive's jobs run now",
-    {"202": _json("ArchiveRun", {"run": _ARCHIVE["wanted"]}, "Asked of the workers; `GET /archive` says when it is `done`")},
+    {
+        "202": _json(
+            "ArchiveRun", {"run": _ARCHIVE["wanted"]}, "Asked of the workers; `GET /archive` says when it is `done`"
+        )
+    },
     (401, 403, 503),
     description="Everything past the hot tier's time is written, however little it is, and the archive is tidied: small files are "
     "merged, what is too old goes, and the files of deleted systems do.",

@@ -37,7 +37,7 @@ from worker.jobs import keep as keep_job
 from worker.jobs.archive import Archiver
 from worker.jobs.forget import forget_rows
 from worker.jobs.keep import Keeper, KeepReport
-from worker.stepping import know, step
+from worker.stepping import decode, know, step
 
 BEGIN_MS = 1_795_600_800_000
 HOUR = 3_600_000
@@ -101,7 +101,7 @@ class Simulation:
     async def fold(self) -> None:
         known = know(await self.room.stored(self.system_id))
         read: Any = (await self.room.folding.read([(self.system_id, known.position.cursor, 1_000)]))[self.system_id]
-        commit = step(known, Read(read.entries, self.now_ms), new_token()).commit
+        commit = step(known, Read(read.entries, self.now_ms), decode(read.entries), new_token()).commit
         [(outcome, _)] = await self.room.folding.commit(await self.room.lease_of(self.system_id), [commit])
         assert outcome.name == "DONE"
 
