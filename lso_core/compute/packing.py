@@ -28,9 +28,10 @@ def widen(data: bytes | memoryview, width: int, count: int, at: int) -> Ints:
 
 def view(data: bytes | memoryview, width: int, count: int, at: int) -> npt.NDArray[Any]:
     """As `widen`, as they are stored: unsigned, and not to be written to."""
-    if width not in _DTYPES:
+    dtype = _DTYPES.get(width)
+    if dtype is None:
         raise UnknownWidthError(f"a width of {width} bytes")
-    return np.frombuffer(data, _DTYPES[width], count, at)
+    return np.frombuffer(data, dtype, count, at)
 
 
 def every(mask: npt.NDArray[np.bool_]) -> bool:
