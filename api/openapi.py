@@ -137,13 +137,13 @@ class Point(msgspec.Struct, omit_defaults=True):
     revised: int = 0
 
 
-class OneSeries(msgspec.Struct, omit_defaults=True):
+class OneSeries(msgspec.Struct):
     """The points of one system, or with `by=stage` of one stage of it."""
 
     system_id: int
+    as_of: Time | None
     points: list[Point]
     stage: str | msgspec.UnsetType | None = msgspec.UNSET
-    as_of: Time | None = None
 
 
 class Series(msgspec.Struct, rename={"from_": "from"}):

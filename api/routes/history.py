@@ -87,13 +87,13 @@ class SloQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Text = "30d"
 
 
-class OneSeries(msgspec.Struct, omit_defaults=True):
+class OneSeries(msgspec.Struct):
     """The points of one system, or of one stage of it."""
 
     system_id: int
+    as_of: str | None
     points: msgspec.Raw
     stage: str | msgspec.UnsetType | None = msgspec.UNSET
-    as_of: str | None = None
 
 
 class SeriesAnswer(msgspec.Struct, rename={"from_": "from"}):
@@ -209,7 +209,7 @@ class _Plotter:
         self.rows += len(rows)
         as_of = times.to_text_or_none(as_of_ms)
         self.series += (
-            OneSeries(system_id, self._points(line), (line.stage or None) if self._by_stage else msgspec.UNSET, as_of)
+            OneSeries(system_id, as_of, self._points(line), (line.stage or None) if self._by_stage else msgspec.UNSET)
             for line in found
         )
 
