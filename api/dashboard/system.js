@@ -59,7 +59,7 @@ export function SystemView({ id, query }) {
   `;
 }
 
-/** Follows a number, but not more often than every so many milliseconds. @param {number} value @param {number} ms */
+/** Follows a number, but not more often than every so many milliseconds from one time to the next. @param {number} value @param {number} ms */
 function usePaced(value, ms) {
   const [paced, setPaced] = useState(value);
   const last = useRef(0);
@@ -70,12 +70,9 @@ function usePaced(value, ms) {
       setPaced(value);
     }, wait);
     return () => clearTimeout(timer);
-  }, [wait_(last.current, ms), value]);
+  }, [value]);
   return paced;
 }
-
-/** Changes when the pause is over, so that a steady flow of changes does not put off the next look for ever. @param {number} last @param {number} ms */
-const wait_ = (last, ms) => Math.floor((Date.now() - last) / ms);
 
 /** @param {{name: string, line: Line | null, system: System | null, known: import("./live.js").Known}} props */
 function Verdict({ name, line, system, known }) {
@@ -93,9 +90,9 @@ function Verdict({ name, line, system, known }) {
       </div>
       <p class="since">
         ${line ? html`${state === "BEHIND" ? "figures of" : "since"} <${Time} ms=${Date.parse(line.since)} /> <small>(${span(now - Date.parse(line.since))})</small>` : html`<${Bone} width="12em" />`}
-        ${system && html`<span class="tags">${system.tags.map((tag) => html`<a key=${tag} class="tag" href=${withQuery("/", { tag })}>${tag}</a>`)}</span>`}
+        ${!system && html`<${Bone} width="8em" />`}${system && html`<span class="tags">${system.tags.map((tag) => html`<a key=${tag} class="tag" href=${withQuery("/", { tag })}>${tag}</a>`)}</span>`}
       </p>
-      ${system?.description && html`<p class="about">${system.description}</p>`}
+      ${system ? system.description && html`<p class="about">${system.description}</p>` : html`<p class="about"><${Bone} width="20em" /></p>`}
     </section>
   `;
 }
