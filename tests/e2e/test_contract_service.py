@@ -219,7 +219,9 @@ def has_example(node: Any) -> bool:
 
 def test_the_document_shows_examples(document: Json) -> None:
     for path, method, operation in operations(document):
-        if method in {"post", "patch"} and not path.endswith(("/requeue", "/rebuild", "/archive/run")):  # they take no body
+        if method in {"post", "patch"} and not path.endswith(
+            ("/requeue", "/rebuild", "/archive/run")
+        ):  # they take no body
             assert has_example(operation["requestBody"]), (path, method)
 
 
