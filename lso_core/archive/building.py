@@ -50,7 +50,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     events: int = 0
     """How many events stand in them, where entries were given."""
     unreadable: int = 0
-    """Entries or rows that nobody can read, and that are in no file."""
+    """Entries or rows of which something, or all, cannot be read by anybody."""
     newer: str | None = None
     """Set where a newer release wrote what was to be built."""
     failed: str | None = None
@@ -81,7 +81,9 @@ def _of_entries(entries: list[StoredEntry]) -> Answer:
 
     built = tables.events_file(entries)
     day = Period.of(Kind.EVENTS, int(entries[-1].entry_id.split("-")[0]))
-    return Answer([File(Kind.EVENTS, day.text, built.data)] if built.events else [], built.events, built.unreadable)
+    return Answer(
+        [File(Kind.EVENTS, day.text, built.data)] if built.events else [], built.events, built.bare + built.lost
+    )
 
 
 def _of_rows(given: list[tuple[int, bytes]]) -> Answer:

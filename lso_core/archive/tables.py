@@ -4,15 +4,16 @@ Everything that tells an event is in its row; the system stands in the path. One
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lso_core.compute import columns
+from lso_core.compute import columns, parts
 from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError
 from lso_core.compute.packing import Ints
 from lso_core.model.batches import StoredEntry
@@ -58,6 +59,10 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _line = msgspec.json.Decoder(_Rest)
 
 
+Fields = tuple[pa.Array, pa.Array, pa.Array]
+"""`latency_ms`, `run_id` and `payload` of n events."""
+
+
 class Cut(msgspec.Struct, frozen=True):
     """One entry's events, by column."""
 
@@ -73,20 +78,26 @@ class Built(msgspec.Struct, frozen=True):
 
     data: bytes
     events: int
-    unreadable: int
-    """Entries that nobody can read; they are in the dead letters since they were folded."""
+    bare: int
+    """Entries whose bodies nobody can read, so that their events have neither run nor payload."""
+    lost: int
+    """Entries that nobody can read at all; they are in the dead letters since they were folded."""
 
 
 def events_file(entries: Sequence[StoredEntry]) -> Built:
     """The Parquet file of entries in their order. Raises NewerFormatError where a newer release wrote one."""
-    cuts = []
+    cuts, bare, lost = [], 0, 0
     for entry in entries:
         try:
             cuts.append(_cut(entry))
         except CorruptEntryError:
-            continue
+            try:
+                cuts.append(_bare(entry))
+                bare += 1
+            except CorruptEntryError:
+                lost += 1
     table = _table(cuts)
-    return Built(to_parquet(table, EVENTS_WRITING), table.num_rows, len(entries) - len(cuts))
+    return Built(to_parquet(table, EVENTS_WRITING), table.num_rows, bare, lost)
 
 
 def to_parquet(table: pa.Table, how: "Writing", rows_a_group: int = ROWS_A_GROUP) -> bytes:
@@ -123,30 +134,57 @@ EVENTS_WRITING: Final = Writing(
 
 
 def _cut(entry: StoredEntry) -> Cut:
-    """Raises CorruptEntryError or NewerFormatError."""
+    """Raises CorruptEntryError where it was not folded either, and NewerFormatError."""
     cut = columns.decode(entry.columns)
     body, kind = columns.unpack_body(entry.body)
-    if kind is BodyKind.ARROW:
-        return Cut(entry, cut, *_of_arrow(body, cut))
+    return Cut(entry, cut, *_READERS[kind](body, cut))
+
+
+def _bare(entry: StoredEntry) -> Cut:
+    """An entry whose body cannot be read: its events were counted all the same, and their columns tell most of them."""
+    cut = columns.decode(entry.columns)
+    return Cut(entry, cut, _exact(cut), pa.nulls(len(cut), pa.string()), pa.nulls(len(cut), pa.string()))
+
+
+def _exact(cut: Columns) -> pa.Array:
+    """Latencies as far as whole microseconds tell them."""
+    return pa.array(cut.latency_us / 1_000, pa.float64(), mask=~cut.has_latency)
+
+
+def _of_json(body: bytes, cut: Columns) -> Fields:
+    return _of_rest(lambda: _envelope.decode(body).events, cut)
+
+
+def _of_ndjson(body: bytes, cut: Columns) -> Fields:
+    return _of_rest(lambda: _line.decode_lines(body), cut)
+
+
+def _of_rest(decode: Callable[[], list[_Rest]], cut: Columns) -> Fields:
     try:
-        rest = _line.decode_lines(body) if kind is BodyKind.NDJSON else _envelope.decode(body).events
+        rest = decode()
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptEntryError("the body cannot be read") from error
     if len(rest) != len(cut):
         raise CorruptEntryError("the body has another number of events than the columns")
-    texts = [bytes(one.payload) for one in rest]
-    payloads = [None if text == b"null" else text for text in texts]
-    return Cut(
-        entry,
-        cut,
-        pa.array([one.latency_ms for one in rest], pa.float64()),
-        pa.array([one.run_id for one in rest], pa.string()),
-        pa.array(payloads, pa.binary()).cast(pa.string()),
-    )
+    latency = pa.array([one.latency_ms for one in rest], pa.float64())
+    return latency, pa.array([one.run_id for one in rest], pa.string()), _payloads([one.payload for one in rest])
 
 
-def _of_arrow(body: bytes, cut: Columns) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Latency, run and payload of an Arrow body, which leaves out what the columns tell."""
+def _payloads(raws: Sequence[msgspec.Raw]) -> pa.Array:
+    texts = map(bytes, raws)
+    return pa.array([None if text == b"null" else text for text in texts], pa.binary()).cast(pa.string())
+
+
+def _of_parts(body: bytes, cut: Columns) -> Fields:
+    """Fields of a body in parts, which leaves out what the columns tell."""
+    rows, places = parts.Rows(body, len(cut)), range(len(cut))
+    latency = pa.array(map(rows.latency_ms, places), pa.float64())
+    run_ids = pa.array(map(rows.run_id, places), pa.string())
+    return pc.coalesce(latency, _exact(cut)), run_ids, _payloads([rows.payload(at) for at in places])
+
+
+def _of_arrow(body: bytes, cut: Columns) -> Fields:
+    """Fields of an Arrow body, which leaves out the same."""
     try:
         table = pa.ipc.open_stream(pa.py_buffer(body)).read_all().combine_chunks()
         table.validate(full=True)
@@ -154,10 +192,18 @@ def _of_arrow(body: bytes, cut: Columns) -> tuple[pa.Array, pa.Array, pa.Array]:
         raise CorruptEntryError("the Arrow stream cannot be read") from error
     if table.num_rows != len(cut):
         raise CorruptEntryError("the Arrow stream has another number of events than the columns")
-    exact = pa.array(cut.latency_us / 1_000, pa.float64(), mask=~cut.has_latency)
     latency = _column(table, "latency_ms", pa.float64())
-    payload = pa.compute.utf8_trim(_column(table, "payload", pa.string()), " \t\r\n")
-    return pa.compute.coalesce(latency, exact), _column(table, "run_id", pa.string()), payload
+    payload = pc.utf8_trim(_column(table, "payload", pa.string()), " \t\r\n")
+    return pc.coalesce(latency, _exact(cut)), _column(table, "run_id", pa.string()), payload
+
+
+_READERS: Final[dict[BodyKind, Callable[[bytes, Columns], Fields]]] = {
+    BodyKind.JSON: _of_json,
+    BodyKind.NDJSON: _of_ndjson,
+    BodyKind.ARROW: _of_arrow,
+    BodyKind.PARTS: _of_parts,
+}
+"""Every kind there is: one that was missing here would lose its payloads."""
 
 
 def _column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:

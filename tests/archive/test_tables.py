@@ -1,6 +1,7 @@
 """Entries as Parquet, and back."""
 
 import io
+import itertools
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lso_core.archive import tables
 from lso_core.archive.building import Order, build
 from lso_core.archive.tables import EVENTS, events_file
 from lso_core.compute import arrow, batches, columns
@@ -24,6 +26,16 @@ BODY = (
     b' {"event_type": "failure", "status": "error", "latency_ms": 0.0001234, "stage": "extract"}]}'
 )
 NDJSON = b'{"event_type": "success", "status": "ok", "latency_ms": 1e3, "stage": "load"}\n'
+ALIKE = (
+    b'{"events": ['
+    + b", ".join(
+        b'{"event_type": "success", "status": "ok", "latency_ms": %d.0625, "ts": "2026-11-26T10:00:%02d.000Z", '
+        b'"run_id": "run-%04d", "stage": "load", "payload": {"rows": %d}}' % (at % 90, at % 60, at, at)
+        for at in range(1_000)
+    )
+    + b"]}"
+)
+"""Many events that are written alike are read by columns, and stored in parts."""
 AT = 1_795_687_200_000
 
 
@@ -58,8 +70,8 @@ def rows(entries: list[StoredEntry]) -> list[dict[str, Any]]:
 
 def test_a_file_tells_what_the_hot_tier_tells() -> None:
     """Every field of every event, of every kind of body, is what reading it back from Redis gives."""
-    entries = [entry(BODY, 1), entry(NDJSON * 3, 2, ndjson=True), arrow_entry(3)]
-    reading = Reading(3, Wanted(), None, 100)
+    entries = [entry(BODY, 1), entry(NDJSON * 3, 2, ndjson=True), arrow_entry(3), entry(ALIKE, 4)]
+    reading = Reading(3, Wanted(), None, 10_000)
     reading.feed(entries[::-1])
     hot = reading.page(ended=True).items[::-1]
     warm = rows(entries)
@@ -90,13 +102,29 @@ def test_a_file_of_nothing_can_be_read() -> None:
     assert [] == rows([])
 
 
-def test_what_nobody_can_read_is_left_out_and_counted() -> None:
+def test_what_was_not_counted_is_left_out_and_what_was_is_not() -> None:
+    """An entry without sound columns is a dead letter; one whose body alone is damaged was counted."""
     good = entry(BODY)
     damaged = msgspec.structs.replace(good, entry_id=f"{AT}-5", columns=good.columns[:-1])
-    lost = msgspec.structs.replace(good, entry_id=f"{AT}-6", body=b"")
+    bodiless = msgspec.structs.replace(good, entry_id=f"{AT}-6", body=b"")
     other = msgspec.structs.replace(good, entry_id=f"{AT}-7", body=columns.pack_body(NDJSON, columns.BodyKind.NDJSON))
-    built = events_file([good, damaged, lost, other])
-    assert (3, 3) == (built.events, built.unreadable)
+    built = events_file([good, damaged, bodiless, other])
+    assert (9, 2, 1) == (built.events, built.bare, built.lost)
+    found = rows([good, bodiless])
+    for whole, bare in itertools.pairwise([found[0], found[3]]):
+        assert {**whole, "run_id": None, "payload": None, "entry_seq": 6} == bare
+
+
+@pytest.mark.parametrize(("body", "kind"), [(BODY, columns.BodyKind.JSON), (ALIKE, columns.BodyKind.PARTS)])
+def test_there_is_a_reader_for_what_json_is_stored_as(body: bytes, kind: columns.BodyKind) -> None:
+    one = entry(body)
+    assert kind is columns.unpack_body(one.body)[1]
+    built = events_file([one])
+    assert (one.count, 0, 0) == (built.events, built.bare, built.lost)
+
+
+def test_there_is_a_reader_for_every_kind_of_body() -> None:
+    assert set(columns.BodyKind) == set(tables._READERS)
 
 
 def test_what_a_newer_release_wrote_is_not_left_out() -> None:

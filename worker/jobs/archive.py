@@ -185,6 +185,8 @@ class Archiver:
         if not await self.archiving.mark(one, last, events, size):
             return await self._late(one.system_id, answer.files, _place(one.mark), _place(last.entry_id))
         self._telemetry.archived.inc(answer.events)
+        if answer.unreadable:
+            log.error("archive.unreadable", system_id=one.system_id, entries=answer.unreadable, upto=last.entry_id)
         return await self._count(answer)
 
     async def _write(self, system_id: int, files: list[File], after: Place, last: Place) -> None:
