@@ -12,6 +12,7 @@ from api.reading import read_query, read_time
 from api.routes.events import fill
 from api.routes.guarding import missing_first
 from api.service import Asked, Ready, Service, answer, service_of
+from lso_core.archive.events import Archived
 from lso_core.compute import run_views, runs
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.readback import Place, Reading, SeenEvent, Wanted
@@ -165,10 +166,16 @@ def _tally(raw: bytes | None) -> Tally:
 
 
 async def _events(service: Service, system_id: int, run: Run, query: RunQuery) -> Page[SeenEvent]:
-    """The run's events: only entries are looked at that arrived from its first to its last."""
+    """The run's events, hot and archived: only entries are looked at that arrived from its first to its last."""
     last = Place(f"{run.last_at_ms + _MARGIN_MS}-0", 0) if query.cursor is None else Place.parse(query.cursor)
-    reading = Reading(system_id, Wanted(run_id=run.run_id), last, query.limit)
-    return await fill(service, system_id, reading, oldest=f"{run.first_at_ms - _MARGIN_MS}-0")
+    wanted, first_ms = Wanted(run_id=run.run_id), run.first_at_ms - _MARGIN_MS
+    reading = Reading(system_id, wanted, last, query.limit)
+    page = await fill(service, system_id, reading, oldest=f"{first_ms}-0")
+    if page.next is not None:
+        return page
+    archived = Archived(service.warm, system_id, wanted, oldest_ms=first_ms)
+    more = await archived.page(reading.next, query.limit - len(page.items))
+    return Page([*page.items, *more.items], more.next)
 
 
 HANDLERS: tuple[Any, ...] = (list_runs, get_latest_run, get_run)

@@ -27,7 +27,9 @@ _LAST: Final = (1 << 63) - 1
 class Archived:
     """One page in the making, out of the archive."""
 
-    def __init__(self, warm: Warm, system_id: int, wanted: Wanted) -> None:
+    def __init__(self, warm: Warm, system_id: int, wanted: Wanted, *, oldest_ms: int = 0) -> None:
+        """Of no interest is what arrived before `oldest_ms`."""
+        self._oldest_ms = oldest_ms
         self._warm = warm
         self._system_id = system_id
         self._wanted = wanted
@@ -55,11 +57,11 @@ class Archived:
         earliest = "" if self._wanted.from_ms is None else Period.of(Kind.EVENTS, self._wanted.from_ms - SKEW_MS).text
         found = (Piece.parse(one.path) for one in self._warm.files.listing(folder(Kind.EVENTS, self._system_id)))
         pieces = [one for one in found if one is not None and one.period.text >= earliest and one.after <= top]
-        return chain(pieces)
+        return chain(one for one in pieces if one.last[0] >= self._oldest_ms)
 
     def _ask(self, parts: Sequence[Part], before: Place | None, limit: int, deadline: float) -> list[SeenEvent]:
         names = self._warm.files.local([part.piece.path for part in parts])
-        conditions, values = _conditions(self._wanted, before)
+        conditions, values = _conditions(self._wanted, before, self._oldest_ms)
         selects, given = [], []
         for part, name in zip(parts, names, strict=True):
             behind = "" if part.whole else " AND (entry_ms, entry_seq) > (?, ?)"
@@ -71,9 +73,9 @@ class Archived:
         return [_show(self._system_id, row) for row in rows]
 
 
-def _conditions(wanted: Wanted, before: Place | None) -> tuple[str, list[Any]]:
+def _conditions(wanted: Wanted, before: Place | None, oldest_ms: int) -> tuple[str, list[Any]]:
     """The condition of a row, and its values."""
-    found: list[tuple[str, list[Any]]] = []
+    found: list[tuple[str, list[Any]]] = [("entry_ms >= ?", [oldest_ms])]
     for name, value in (("stage", wanted.stage), ("event_type", wanted.event_type), ("status", wanted.status)):
         if value is not None:
             found.append((f"{name} = ?", [value]))
@@ -87,7 +89,7 @@ def _conditions(wanted: Wanted, before: Place | None) -> tuple[str, list[Any]]:
         ms, sequence = _place(before)
         # The first condition lets row groups be skipped, which the second does not.
         found.append(("entry_ms <= ? AND (entry_ms, entry_seq, index) < (?, ?, ?)", [ms, ms, sequence, before.index]))
-    return " AND ".join(["true", *(text for text, _ in found)]), [value for _, values in found for value in values]
+    return " AND ".join(text for text, _ in found), [value for _, values in found for value in values]
 
 
 def _place(place: Place) -> EntryPlace:

@@ -45,13 +45,16 @@ def test_what_is_archived_is_read_on_and_kept_sound(start_service: StartService,
         for number in range(40):  # of minutes that are over, so that they make rows of history at once
             ts = times.to_text(begin_ms + number * 5_000)
             system.take([event(ts=ts, payload={"n": number}, stage="load", latency_ms=number + 0.5)])
-        gone.take([event()])
+        ends = ({"event_type": kind, "status": "ok", "run_id": "nightly"} for kind in ("start", "end"))
+        gone.take([event(run_id="nightly", stage="load"), *ends])
         system.health_with(total=40)
         gone.health_with(total=1)
         span = {"from": times.to_text(begin_ms), "to": times.to_text(begin_ms + 5 * MINUTE)}
         before = told(system, **span)
         series = {"metric": "total,errors,min,p50,p95,max", **span, "step": "60"}
         points = http.get(f"{system.path}/series", params=series).json()["series"][0]["points"]
+        run = http.get(f"{gone.path}/runs/nightly").json()["timeline"]
+        assert ["end", "start", "success"] == [item["event_type"] for item in run["items"]]
         assert [39 - number for number in range(40)] == [item["payload"]["n"] for item in before]
 
         time.sleep(2.5)  # past the hot tier's time; what is waited for next cannot be asked for earlier
@@ -59,6 +62,8 @@ def test_what_is_archived_is_read_on_and_kept_sound(start_service: StartService,
         wait_for(lambda: not told(system), "the hot tier forgets", within=30)
         assert before == told(system, **span)
         assert points == http.get(f"{system.path}/series", params=series).json()["series"][0]["points"]
+        wait_for(lambda: not told(gone), "so it does the run", within=30)
+        assert run == http.get(f"{gone.path}/runs/nightly").json()["timeline"]
         status = http.get("/archive").json()
         assert (True, 0) == (status["working"], status["lost"])
         assert all(tier["files"] > 0 for tier in status["tiers"].values())
@@ -69,7 +74,7 @@ def test_what_is_archived_is_read_on_and_kept_sound(start_service: StartService,
             f"SELECT system_id, count(*), max(latency_ms) FROM read_parquet('{archive}/events/**/*.parquet') "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-        assert [(system.id, 40, 39.5), (gone.id, 1, 12.0)] == [
+        assert [(system.id, 40, 39.5), (gone.id, 3, 12.0)] == [
             (one, count, round(most, 6)) for one, count, most in rows
         ]
         minutes = ds.dataset(archive / "minutes", partitioning="hive").to_table()
