@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lso_core.archive.duck import Limits
-from lso_core.archive.rollups import LEAN, rollups_of
+from lso_core.archive.rollups import LEAN, WHOLE, rollups_of
 from lso_core.archive.tables import TIME
 from lso_core.compute.rollups import Rollup
 from lso_core.model.rollups import Piece
@@ -28,7 +28,7 @@ class Selection:
         self._most = most
         self._limits = limits
         self._deadline = limits.deadline
-        self._columns = list(LEAN) if lean else None
+        self._lean = lean
         self._cells = 0
 
     def add(self, name: str, piece: Piece, numbers: tuple[int, int]) -> None:
@@ -38,7 +38,7 @@ class Selection:
         """
         with pq.ParquetFile(name, memory_map=True) as file:
             groups = [at for at in range(file.num_row_groups) if self._wanted(file.metadata.row_group(at), piece)]
-            table = file.read_row_groups(groups, self._columns)
+            table = file.read_row_groups(groups, list(LEAN if self._lean else WHOLE), use_threads=False)
         mask = _mask(table, piece, numbers)
         if not mask.all():
             table = table.filter(pa.array(mask))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lso_core.archive.building import Order, build
 from lso_core.archive.layout import Kind
 from lso_core.archive.merging import Share, merged
-from lso_core.archive.rollups import ROLLUPS, Numbered, rollups_file, rollups_of
+from lso_core.archive.rollups import LEAN, ROLLUPS, Numbered, rollups_file, rollups_of
 from lso_core.compute.rollups import Rollup, encode, merge
 from lso_core.model.rollups import Width
 from tests.compute.test_rollups import as_values, rows
@@ -74,4 +74,19 @@ def test_merged_files_hold_what_the_small_ones_did(given_: list[Rollup], data: s
 def test_nothing_stored_is_wider_than_a_spark_reader_takes() -> None:
     """Unsigned and nanosecond types would be."""
     flat = [field.type for field in ROLLUPS if not pa.types.is_list(field.type)]
-    assert {pa.int64(), pa.timestamp("ms", tz="UTC")} == set(flat)
+    assert {pa.int64(), pa.binary(), pa.timestamp("ms", tz="UTC")} == set(flat)
+
+
+@settings(max_examples=15)
+@given(st.lists(rows(), max_size=6))
+def test_the_packed_cells_say_the_same_of_all_stages_together(given_: list[Rollup]) -> None:
+    data = rollups_file([Numbered(number, row) for number, row in enumerate(given_, 1)])
+    lean = list(rollups_of(pq.read_table(io.BytesIO(data), columns=list(LEAN)), Width.MINUTE))
+    for one in lean:
+        wanted: dict[int, int] = {}
+        row = given_[one.number - 1]
+        for index, count in zip(row.index.tolist(), row.count.tolist(), strict=True):
+            wanted[index] = wanted.get(index, 0) + count
+        assert list(wanted.items()) == list(zip(one.row.index.tolist(), one.row.count.tolist(), strict=True))
+        assert (row.stages, row.event_types) == (one.row.stages, one.row.event_types)
+    assert len(lean) == len(given_)
