@@ -19,9 +19,9 @@ from arq.worker import Worker
 
 from lso_core.archive.files import find_files, possible
 from lso_core.settings import Settings
-from lso_core.store import Store
 from lso_core.store.archiving import Archiving
 from lso_core.store.folding import Folding
+from lso_core.store.store import Store
 from lso_core.store.trips import AWAY
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 from worker.folding import Folder

@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, TextIO
 
 from lso_core import machine
 from lso_core.cli.children import Backoff, Child, LsoChild, RedisChild, WorkerChild, child_environ, ended
-from lso_core.cli.demo.scenarios import MIXED, SCENARIOS, YES
 from lso_core.cli.listening import listen, url_of
 from lso_core.cli.processes import check_checkout, end_early, raise_file_limit
 from lso_core.model.errors import ConfigurationError, LsoError, StoreError
@@ -64,6 +63,8 @@ class Play(NamedTuple):
         word = environ.get(MOCK_DATA, "").strip().lower()
         if word in NO:
             return None
+        from lso_core.cli.demo.scenarios import MIXED, SCENARIOS, YES  # the whole demo, only where it is wanted
+
         scenario = MIXED if word in YES else word
         if scenario not in SCENARIOS:
             raise ConfigurationError(f"{MOCK_DATA} must be 1, 0 or one of {', '.join(SCENARIOS)}, not {word!r}")

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import msgspec
 
-from lso_core.compute.formats import Formats
 from lso_core.compute.state import SLOT_PREFIX
 from lso_core.model import snapshots
 from lso_core.model.errors import BadKeyError
+from lso_core.model.formats import Formats
 from lso_core.model.snapshots import Summary, Verdict
 from lso_core.model.systems import System
 from lso_core.model.windows import PARTITIONS, partition_of

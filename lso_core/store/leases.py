@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from lso_core.compute.formats import Formats, covers
 from lso_core.model.errors import BadKeyError, StoreError
+from lso_core.model.formats import Formats, covers
 from lso_core.model.windows import PARTITIONS
 from lso_core.store import keys
 from lso_core.store.server import Call, Server

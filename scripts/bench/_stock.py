@@ -11,7 +11,7 @@ from lso_core.compute.batches import Post
 from lso_core.model.batches import Batch
 from lso_core.model.systems import SystemSpec
 from lso_core.settings import Settings
-from lso_core.store import Store
+from lso_core.store.store import Store
 from scripts.bench import _cpu, _target
 from scripts.bench._target import Service
 

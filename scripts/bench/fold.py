@@ -36,7 +36,7 @@ from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.state import Meta, State, from_slots
 from lso_core.model import times
 from lso_core.model.windows import Window
-from lso_core.store import Store
+from lso_core.store.store import Store
 from scripts.bench import _cpu, _load, _rates, _requests, _stock, _target
 from scripts.bench._target import Service
 

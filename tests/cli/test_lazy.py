@@ -26,6 +26,13 @@ def test_listing_the_commands_brings_no_network_module() -> None:
     assert "False" == python(program).splitlines()[-1]
 
 
+def test_what_starts_the_service_loads_neither_numpy_nor_the_demo() -> None:
+    """Nothing starts before it is loaded, and they would take as long as all the rest."""
+    others = ("numpy", "lso_core.cli.demo")
+    program = f"import sys, lso_core.cli.supervisor; print([n for n in {others!r} if n in sys.modules])"
+    assert "[]\n" == python(program)
+
+
 def test_every_command_works_where_no_server_package_is_installed(service: Service, lso: RunLso, name: str) -> None:
     lso("systems", "add", name)
     commands = (("systems", "list"), ("health", name), ("tail", name, "--no-follow"), ("top", "--json"),

@@ -12,9 +12,10 @@ from lso_core.model.events import Event
 from lso_core.model.systems import System, SystemSpec
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
-from lso_core.store import Store, keys, leases
+from lso_core.store import keys, leases
 from lso_core.store.folding import Commit, Folding, Lease, Outcome, Read, Stored, new_token
 from lso_core.store.server import Ask, Server
+from lso_core.store.store import Store
 from worker.run_reading import NOTHING, Gathered, Wanted, gather
 from worker.stepping import decode, know, step
 

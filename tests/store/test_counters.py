@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from lso_core.settings import Settings
-from lso_core.store import Store, keys
+from lso_core.store import keys
 from lso_core.store.counters import GONE_MS
 from lso_core.store.server import Call, Server
+from lso_core.store.store import Store
 from tests.store.backends import NO_INFO, Backend
 from tests.store.rooms import Room, batch
 

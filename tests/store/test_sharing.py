@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lso_core.compute.formats import Formats
+from lso_core.model.formats import Formats
 from lso_core.model.windows import PARTITIONS
 from lso_core.store.leases import UNWANTED_MS, Free, Sharing, Worker
 
