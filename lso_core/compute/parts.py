@@ -5,6 +5,7 @@ compress than the batch to read, and most of the hot tier.
 """
 
 import math
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from lso_core.compute.columns import Columns, CorruptEntryError
 
 Floats = npt.NDArray[np.float64]
+Told = TypeVar("Told")
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _NONE = msgspec.Raw(b"null")
@@ -60,10 +62,9 @@ class Rows:
             raise CorruptEntryError("there are not as many run ids as events")
         self._latencies_ms = np.frombuffer(parts.latencies_ms, "<f8")
 
-    @property
-    def payload_lines(self) -> bytes:
-        """All payloads, a line each; empty where no event has one."""
-        return self._parts.payloads
+    def payloads_as(self, decoder: "msgspec.json.Decoder[list[Told]]") -> list[Told]:
+        """All payloads, as a decoder of their array tells them; empty where no event has one."""
+        return decoder.decode(self._parts.payloads) if self._parts.payloads else []
 
     def run_id(self, index: int) -> str | None:
         """None where the event has none."""

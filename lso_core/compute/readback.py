@@ -134,6 +134,7 @@ class _ToldEnvelope(msgspec.Struct):
 
 
 _telling = msgspec.json.Decoder(_Telling)
+_tellings = msgspec.json.Decoder(list[_Telling | None])
 _told_lines = msgspec.json.Decoder(_ToldEvent)
 _told_envelope = msgspec.json.Decoder(_ToldEnvelope)
 
@@ -218,8 +219,7 @@ def said(entry: StoredEntry, cut: Columns, rows: Ints) -> Said:
 def _told(body: bytes, kind: BodyKind, count: int, places: Sequence[int]) -> "list[_Telling | None]":
     """The payloads at these places of `count`, as far as they tell something."""
     if kind is BodyKind.PARTS:
-        lines = Rows(body, count).payload_lines
-        told = _telling.decode_lines(lines) if lines else []
+        told = Rows(body, count).payloads_as(_tellings)
         return [told[place] for place in places] if told else [None] * len(places)
     if kind is BodyKind.ARROW:
         arrow_rows = libraries.arrow().Rows(body)

@@ -70,7 +70,7 @@ class _Story:
     async def _append(self) -> None:
         server = Server.connect(self._service.store_url)
         with _newer_release():
-            written = batch(BATCH)
+            written = batch(BATCH, run_id="a run")
         for system in self.newer:
             await Ingest(server, Settings()).append(system.id, written, None)
         await server.close()
@@ -102,7 +102,7 @@ def _handover(story: _Story, crew: Controls) -> float:
 
 @contextlib.contextmanager
 def _newer_release() -> Iterator[None]:
-    """What is written meanwhile is of one format more."""
+    """What is written meanwhile, with run ids, is of one format more."""
     columns.FORMAT += 1  # type: ignore[misc]
     try:
         yield
