@@ -62,9 +62,14 @@ class Duck:
         """A connection for questions that belong together; errors as of `rows`."""
         import duckdb  # noqa: PLC0415 - takes 50 ms and 60 MB, and only for who asks the archive
 
-        limits = {"memory_limit": f"{self.limits.memory}B", "threads": THREADS, "temp_directory": ""}
-        alone = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        connection = duckdb.connect(":memory:", config={**limits, **alone})
+        config: dict[str, str | int | float | list[str]] = {
+            "memory_limit": f"{self.limits.memory}B",
+            "threads": THREADS,
+            "temp_directory": "",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        connection = duckdb.connect(":memory:", config=config)
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), connection.interrupt)
         timer.daemon = True
         timer.start()

@@ -52,7 +52,7 @@ def statements() -> list[str]:
 
 
 def run(archive: Path, sql: str) -> list[Any]:
-    rows: list[Any] = duckdb.sql(sql.replace("data/archive", str(archive))).fetchall()
+    rows: list[Any] = duckdb.execute(sql.replace("data/archive", str(archive))).fetchall()
     return rows
 
 

@@ -70,7 +70,7 @@ def test_what_is_archived_is_read_on_and_kept_sound(start_service: StartService,
         assert 'lso_archive_files{holds="events"} ' in http.get("/metrics").text
 
         archive = service.data_dir / "archive"
-        rows = duckdb.sql(
+        rows = duckdb.execute(
             f"SELECT system_id, count(*), max(latency_ms) FROM read_parquet('{archive}/events/**/*.parquet') "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
