@@ -69,11 +69,14 @@ class Builder:
 
     async def close(self) -> None:
         """End the process."""
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()  # who is cancelled here leaves it to the next call, so that no process stays a zombie
+        if self._process is process:
+            self._process = None
 
 
 async def _start() -> asyncio.subprocess.Process:

@@ -19,7 +19,7 @@ from lso_core.model.errors import InputError
 from lso_core.model.systems import PAGE_MAX
 from lso_core.store.dead_letters import as_batch, key_of, under_key
 
-ID: Final = r"^[0-9]{1,20}-[0-9]{1,20}$"
+ID: Final = r"^[0-9]{1,19}-[0-9]{1,19}$"
 
 
 class LettersQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

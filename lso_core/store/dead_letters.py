@@ -24,6 +24,8 @@ class DeadLetters:
 
     async def page(self, system_id: int, before: str | None, limit: int) -> list[DeadLetter]:
         """Up to `limit` letters with ids below `before`."""
+        if before is not None and not any(map(int, before.split("-"))):
+            return []  # Redis has no id before the first one, and says so by an error
         newest = "+" if before is None else f"({before}"
         found = await self._server.one(
             ("XREVRANGE", keys.dead_letters(system_id), newest, "-", "COUNT", limit),

@@ -104,6 +104,7 @@ def test_metrics_count_them(http: httpx.Client, skipped: ObservedSystem) -> None
         ("/dead-letters?system_id=x", 422, "system_id"),
         ("/dead-letters?system_id=999999", 404, None),
         ("/dead-letters?system_id=1&cursor=x", 422, "cursor"),
+        ("/dead-letters?system_id=1&cursor=99999999999999999999-0", 422, "cursor"),
         ("/dead-letters/999999/1-0", 404, None),
     ],
 )
@@ -115,6 +116,10 @@ def test_what_is_wrong_is_named(
         answer.status_code,
         next((one["field"] for one in answer.json().get("errors", [])), None),
     )
+
+
+def test_before_the_first_id_there_is_none(http: httpx.Client, system: ObservedSystem) -> None:
+    assert [] == letters(http, system, cursor="0-0")["items"]
 
 
 def test_an_id_that_is_none_is_named(http: httpx.Client, system: ObservedSystem) -> None:

@@ -61,9 +61,9 @@ class _Filling:
     def by_others(self) -> None:
         """Foreign keys fill the server. What was accepted is folded all the same; more is taken once they are gone."""
         with self._load() as load, Watch(self._service.url, self._systems[0]) as watch, self._service.redis() as store:
+            wait_for(lambda: len(load.batches) > 10, "batches are taken", HEALED_S)
             self._worker.suspend()
-            before = len(load.batches)
-            wait_for(lambda: len(load.batches) > before + 10, "something waits to be folded", HEALED_S)
+            wait_for(lambda: _backlog(self._service) > 0, "something waits to be folded", HEALED_S)
             _fill(store)
             self._expect_refusal()
             self._worker.resume()
