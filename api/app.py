@@ -41,8 +41,8 @@ from lso_core.archive.warm import Warm
 from lso_core.clock import SystemClock
 from lso_core.model.errors import StoreError
 from lso_core.settings import Settings
-from lso_core.store import Breakers
 from lso_core.store.archiving import Archiving
+from lso_core.store.breaker import Breakers
 from lso_core.store.store import Store
 from lso_core.telemetry import Telemetry, configure_logging, publish_forever
 

@@ -13,8 +13,8 @@ from lso_core.archive.history import WholeHistory
 from lso_core.archive.warm import Warm
 from lso_core.clock import Clock
 from lso_core.settings import Settings
-from lso_core.store import Breakers
 from lso_core.store.archiving import Archiving
+from lso_core.store.breaker import Breakers
 from lso_core.store.store import Store
 from lso_core.telemetry import Telemetry
 

@@ -8,7 +8,6 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from api import openapi
 from api.service import Ready, answer
 
 _VENDOR: Final = Path(__file__).parent.parent / "vendor" / "swagger-ui"
@@ -65,6 +64,8 @@ async def get_docs_file(name: FromPath[str]) -> Response[bytes]:
 @get("/schema/openapi.json")
 async def get_schema() -> Ready:
     """The interface for programs."""
+    from api import openapi  # noqa: PLC0415 - a start has no time for what few ask for
+
     return answer(openapi.document_bytes())
 
 

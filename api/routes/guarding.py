@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from lso_core.model.errors import InputError, TooLargeError, UnsupportedTypeError
-from lso_core.store import Registry
+from lso_core.store.registry import Registry
 
 
 @asynccontextmanager

@@ -33,20 +33,22 @@ def up(**given: Any) -> int:
 @lso.command(cls=ServerCommand)
 @click.option("--fd", type=int, hidden=True, help="a listening socket to serve, handed down by `lso up`")
 @click.option("--parent-fd", type=int, hidden=True, help="a pipe that closes when `lso up` ends")
-def api(fd: int | None, parent_fd: int | None, **given: Any) -> int:
+@click.option("--after-fd", type=int, hidden=True, help="a pipe that closes once Redis answers")
+def api(fd: int | None, parent_fd: int | None, after_fd: int | None, **given: Any) -> int:
     """Run one API process on the Redis that LSO_REDIS_URL names."""
     from lso_core.cli.processes import serve_api
 
-    return serve_api(given, fd, parent_fd)
+    return serve_api(given, fd, parent_fd, after_fd)
 
 
 @lso.command(cls=ServerCommand)
 @click.option("--parent-fd", type=int, hidden=True, help="a pipe that closes when `lso up` ends")
-def worker(parent_fd: int | None, **given: Any) -> int:
+@click.option("--after-fd", type=int, hidden=True, help="a pipe that closes once Redis answers")
+def worker(parent_fd: int | None, after_fd: int | None, **given: Any) -> int:
     """Run one worker process on the Redis that LSO_REDIS_URL names."""
     from lso_core.cli.processes import run_worker
 
-    return run_worker(given, parent_fd)
+    return run_worker(given, parent_fd, after_fd)
 
 
 @lso.command()

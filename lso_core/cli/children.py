@@ -13,7 +13,6 @@ from typing import Protocol
 from lso_core.cli.processes import ROOT
 from lso_core.model.errors import LsoError
 from lso_core.store.embedded import EmbeddedServer, end
-from lso_core.store.leases import release_worker
 from lso_core.store.tether import tethered
 
 Say = Callable[[str], None]
@@ -124,6 +123,8 @@ class WorkerChild(LsoChild):
         return {"LSO_WORKER_ID": self._worker_id}
 
     async def after_death(self) -> None:
+        from lso_core.store.leases import release_worker  # loads redis
+
         with contextlib.suppress(LsoError):  # Redis is away: then the leases end by themselves
             await release_worker(self._environ["LSO_REDIS_URL"], self._worker_id)
 

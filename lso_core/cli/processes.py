@@ -22,7 +22,6 @@ from lso_core.cli.listening import listen
 from lso_core.machine import keep_freed_memory
 from lso_core.model.errors import ConfigurationError
 from lso_core.settings import Settings
-from lso_core.store import Server
 from lso_core.store.embedded import end_orphan
 
 ROOT: Final = Path(lso_core.__file__).resolve().parent.parent
@@ -33,7 +32,7 @@ SUPERVISED_GRACE_S: Final = 4
 """The same under `lso up`, which ends everything within 10 s."""
 
 
-def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None) -> int:
+def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None, after_fd: int | None) -> int:
     """Run one API process on the socket `fd`, or on one of its own."""
     settings = _prepare(given, parent_fd)
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
@@ -41,15 +40,18 @@ def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None) -
 
     api = importlib.import_module("api.app")
     app = api.create_app(settings)
+    check_store(settings.redis_url, after_fd)
     grace_s = GRACE_S if parent_fd is None else SUPERVISED_GRACE_S
     serve(app, listener, settings.max_connections, settings.client_timeout, grace_s, lambda: api.end_streams(app))
     return 0
 
 
-def run_worker(given: Mapping[str, Any], parent_fd: int | None) -> int:
+def run_worker(given: Mapping[str, Any], parent_fd: int | None, after_fd: int | None) -> int:
     """Run one worker process until it is told to end."""
     settings = _prepare(given, parent_fd)
-    importlib.import_module("worker.main").run(settings, os.environ.get("LSO_WORKER_ID", ""))
+    worker = importlib.import_module("worker.main")
+    check_store(settings.redis_url, after_fd)
+    worker.run(settings, os.environ.get("LSO_WORKER_ID", ""))
     return 0
 
 
@@ -62,14 +64,17 @@ def check_checkout() -> None:
             )
 
 
-def check_store(url: str) -> None:
-    """Ask the Redis at `url` whether it is fit. Raises ConfigurationError or StoreError."""
+def check_store(url: str, after_fd: int | None = None) -> None:
+    """Ask the Redis at `url` whether it is fit, once the pipe `after_fd` ends. Raises ConfigurationError or StoreError."""
+    from lso_core.store.server import Server  # loads redis
 
     async def ask() -> None:
         await (await Server.open(url)).close()
 
     if not url:
         raise ConfigurationError("LSO_REDIS_URL is not set; it names the Redis to use (`lso up` brings one along)")
+    if after_fd is not None:
+        os.read(after_fd, 1)
     asyncio.run(ask())
 
 
@@ -83,7 +88,7 @@ def raise_file_limit() -> None:
 
 
 def _prepare(given: Mapping[str, Any], parent_fd: int | None) -> Settings:
-    """What every process does first: settings, its parent's life, and a Redis that is fit."""
+    """What every process does first: settings, its parent's life, and the limits of the machine."""
     end_early()
     settings = Settings.from_env(os.environ, **given)
     if parent_fd is not None:
@@ -91,7 +96,6 @@ def _prepare(given: Mapping[str, Any], parent_fd: int | None) -> Settings:
     check_checkout()
     raise_file_limit()
     keep_freed_memory()
-    check_store(settings.redis_url)
     return settings
 
 

@@ -1,5 +1,7 @@
 """`lso up`: Redis, API and workers as one tree that starts together, heals itself, and ends together.
 
+Most of a start is loading code. So API and workers are started before Redis, load theirs, and go on when a pipe says
+that it answers; and what one can be ready without (further API processes, the demo) is started once the rest is ready.
 The listening socket is bound here once and handed down, so that connections wait while an API process is started again.
 A pipe whose writing end only this process holds tells the children that it is gone, also after kill -9.
 """
@@ -20,7 +22,6 @@ from lso_core.cli.listening import listen, url_of
 from lso_core.cli.processes import check_checkout, end_early, raise_file_limit
 from lso_core.model.errors import ConfigurationError, LsoError, StoreError
 from lso_core.settings import Settings, key_pairs
-from lso_core.store import Server
 from lso_core.store.embedded import EmbeddedServer
 
 DEMO_BY_S: Final = 1.0
@@ -28,6 +29,8 @@ API_BY_S: Final = 5.0
 WORKERS_BY_S: Final = 7.5
 REDIS_BY_S: Final = 9.5
 """When each kind must have ended after SIGTERM; one that has not is killed."""
+REST_S: Final = 5.0
+"""After how long without /readyz to start the rest all the same."""
 PATIENCE_S: Final = 15.0
 """After how long without /readyz to say what it says."""
 HOPELESS: Final = 8
@@ -89,7 +92,7 @@ class Supervisor:
         self._url = url_of(listener)
         self._stopping = asyncio.Event()
         self._status = 0
-        self._was_ready = False
+        self._ready = asyncio.Event()
         self._clearing: set[asyncio.Task[None]] = set()
         self._server: EmbeddedServer | None = None
         self._redis: list[Child] = []
@@ -98,6 +101,8 @@ class Supervisor:
         self._demos: list[Child] = []
         self._alive, self._held = os.pipe()
         """The pipe: children read `_alive`, which ends when nobody holds `_held` any more."""
+        self._answers, self._silent = os.pipe()
+        """One more: `_answers` ends when Redis does answer, and `_silent` is closed."""
 
     async def run(self) -> int:
         """Start everything, keep it going until told to stop, and end it in order."""
@@ -105,7 +110,8 @@ class Supervisor:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._unless_stopped(self._start())
-            tasks = [self._watched(work) for work in (self._announce(), *map(self._keep, self._children()))]
+            works = (self._announce(), *map(self._keep, self._first()), *map(self._keep_later, self._rest()))
+            tasks = [self._watched(work) for work in works]
             await self._stopping.wait()
         finally:
             for task in (*tasks, *self._clearing):
@@ -145,34 +151,48 @@ class Supervisor:
             await task
 
     async def _start(self) -> None:
-        """Redis first, then the rest, which finds it ready."""
-        url = self._settings.redis_url or await self._start_redis()
-        await _check(url, named=bool(self._settings.redis_url))
-        environ = child_environ(os.environ, {**self._settings.environ(), "LSO_REDIS_URL": url})
-        cores = machine.cores()
-        for number in range(1, (self._settings.api_processes or cores) + 1):
-            fds = {"--fd": self._listener.fileno(), "--parent-fd": self._alive}
-            self._apis.append(LsoChild("api", number, fds, environ))
-        for number in range(1, (self._settings.workers or default_workers(cores)) + 1):
-            self._workers.append(WorkerChild("worker", number, {"--parent-fd": self._alive}, environ))
-        if self._play is not None:
-            told = {**environ, **self._play.environ(self._url)}
-            self._demos.append(LsoChild("demo", 1, {"--parent-fd": self._alive}, told))
-        for child in (*self._apis, *self._workers, *self._demos):
+        """What it takes to be ready; Redis last, since the others have something to do until it answers."""
+        url = self._settings.redis_url or self._claim_redis()
+        self._make_children(child_environ(os.environ, {**self._settings.environ(), "LSO_REDIS_URL": url}))
+        for child in reversed(self._first()):
             await child.start()
+        await _check(url, named=bool(self._settings.redis_url))
+        os.close(self._silent)
+        self._silent = -1
 
-    async def _start_redis(self) -> str:
+    def _claim_redis(self) -> str:
+        """Where the server will be."""
         settings = self._settings
         self._server = EmbeddedServer.claim(
             settings.data_dir, maxmemory=settings.redis_maxmemory, appendfsync=settings.redis_appendfsync
         )
-        child = RedisChild(self._server, say)
-        self._redis.append(child)
-        await child.start()
+        self._redis.append(RedisChild(self._server, say))
         return self._server.url
 
-    def _children(self) -> list[Child]:
-        return [*self._redis, *self._apis, *self._workers, *self._demos]
+    def _make_children(self, environ: Mapping[str, str]) -> None:
+        cores, fds = machine.cores(), {"--parent-fd": self._alive, "--after-fd": self._answers}
+        for number in range(1, (self._settings.api_processes or cores) + 1):
+            self._apis.append(LsoChild("api", number, {"--fd": self._listener.fileno(), **fds}, environ))
+        for number in range(1, (self._settings.workers or default_workers(cores)) + 1):
+            self._workers.append(WorkerChild("worker", number, fds, environ))
+        if self._play is not None:
+            told = {**environ, **self._play.environ(self._url)}
+            self._demos.append(LsoChild("demo", 1, {"--parent-fd": self._alive}, told))
+
+    def _first(self) -> list[Child]:
+        """What is ready when all of them run."""
+        return [*self._redis, *self._workers, *self._apis[:1]]
+
+    def _rest(self) -> list[Child]:
+        return [*self._apis[1:], *self._demos]
+
+    async def _keep_later(self, child: Child) -> None:
+        """Start a child when the service is ready, or should be; then keep it going."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                await self._ready.wait()
+        await child.start()
+        await self._keep(child)
 
     async def _keep(self, child: Child) -> None:
         """Start a child that runs already again whenever it ends."""
@@ -193,7 +213,7 @@ class Supervisor:
         """Whether no further start can help: the child said so, in its own words, or it never comes up."""
         if status == EXIT_WRONG:
             self._status = EXIT_WRONG
-        elif deaths >= HOPELESS and not self._was_ready:
+        elif deaths >= HOPELESS and not self._ready.is_set():
             say(f"a process ended {deaths} times in a row, and LSO was never ready; giving up")
             self._status = EXIT_FAILED
         return self._status != 0
@@ -212,7 +232,7 @@ class Supervisor:
                 say(f"not ready after {PATIENCE_S:.0f} s: {answer}")
                 patient = False
             await asyncio.sleep(_POLL_S)
-        self._was_ready = True
+        self._ready.set()
         where = (
             f"{self._server.binary.release} in {self._settings.data_dir}" if self._server else "named by LSO_REDIS_URL"
         )
@@ -228,8 +248,9 @@ class Supervisor:
             await _stop_all(children, within=max(0.1, began + by - time.monotonic()))
         if self._server is not None:
             self._server.close()
-        os.close(self._held)
-        os.close(self._alive)
+        for fd in (self._held, self._alive, self._answers, self._silent):
+            if fd >= 0:
+                os.close(fd)
 
 
 def default_workers(cores: int) -> int:
@@ -250,6 +271,8 @@ def tell(text: str, stream: TextIO = sys.stdout) -> None:
 
 async def _check(url: str, *, named: bool) -> None:
     """Raise ConfigurationError or StoreError where the Redis at `url` is not fit, naming the variable that names it."""
+    from lso_core.store.server import Server  # loads redis, while the children load theirs
+
     try:
         await (await Server.open(url)).close()
     except StoreError as error:

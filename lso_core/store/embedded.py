@@ -23,15 +23,15 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import redis.asyncio
-import redis.exceptions
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lso_core import machine
 from lso_core.model.errors import ConfigurationError
 from lso_core.store.binaries import Binary, Release, find_binary
 from lso_core.store.tether import tethered
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 GIB: Final = 1024**3
 LONGEST_SOCKET_PATH: Final = 100
@@ -148,11 +148,13 @@ class EmbeddedServer:
 
     async def _open_when_there_is_room(self, process: asyncio.subprocess.Process, say: Say) -> None:
         """Let the server write again. One that syncs each write ends at the first that fails, and so would never read."""
-        client = redis.asyncio.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)
+        from redis.exceptions import RedisError  # noqa: PLC0415 - it takes its time, which the server uses to start
+
+        client = _connect(self.socket)
         try:
             while process.returncode is None:
                 if self._has_room():
-                    with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                    with contextlib.suppress(RedisError, OSError):
                         await client.config_set(_WANTED_REPLICAS, 0)
                         say("there is room again: the embedded server writes")
                         return
@@ -219,7 +221,7 @@ class EmbeddedServer:
         return (self.binary.path, *words, *self.binary.options())
 
     async def _until_ready(self, process: asyncio.subprocess.Process, say: Say) -> None:
-        client = redis.asyncio.Redis(unix_socket_path=str(self.socket), socket_timeout=1.0)  # it may accept, then hang
+        client = _connect(self.socket)
         said_at = time.monotonic()
         try:
             while True:
@@ -357,11 +359,19 @@ def _unusable(home: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(f"LSO_DATA_DIR: the directory {home} cannot be used: {error.strerror}")
 
 
+def _connect(path: Path) -> "redis.asyncio.Redis":
+    from redis.asyncio import Redis  # noqa: PLC0415 - as above
+
+    return Redis(unix_socket_path=str(path), socket_timeout=1.0)  # the server may accept, and then hang
+
+
 async def _state(client: "redis.asyncio.Redis") -> dict[str, Any] | None:
     """What the server says of its files, which it does while it loads too; None where it does not answer yet."""
+    from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
     try:
         info: dict[str, Any] = await client.info("persistence")
-    except (redis.exceptions.RedisError, OSError):
+    except (RedisError, OSError):
         return None
     return info
 

@@ -38,8 +38,9 @@ from lso_core.compute.state import Tally
 from lso_core.model import times
 from lso_core.model.batches import StoredEntry
 from lso_core.model.rollups import Width
-from lso_core.store import Server, keys
+from lso_core.store import keys
 from lso_core.store.embedded import socket_path
+from lso_core.store.server import Server
 from scripts.bench import _rates, _target
 from scripts.bench._requests import as_json
 from scripts.bench._requests import events as drawn

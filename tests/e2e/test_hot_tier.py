@@ -46,9 +46,9 @@ def test_past_its_bytes_the_hot_tier_loses_the_oldest_and_no_number(start_servic
     service = start_service(environ={"LSO_HOT_BYTES": str(64 * MIB)})
     with service.client() as http:
         system = register(http)
-        for total in range(100, 2_001, 100):
+        for total in range(250, 2_001, 250):
             system.take(
-                [event(payload={"n": n, "text": secrets.token_urlsafe(6_000)}) for n in range(total - 100, total)]
+                [event(payload={"n": n, "text": secrets.token_urlsafe(6_000)}) for n in range(total - 250, total)]
             )
             system.health_with(total=total)
             assert [] == [newest for newest in newest_for_a_second(system) if newest != total - 1]

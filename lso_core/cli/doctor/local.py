@@ -54,7 +54,7 @@ def redis(environ: Mapping[str, str], data_dir: Path) -> Iterator[Check]:
 
 async def _examine(url: str) -> list[Check]:
     from lso_core.model.errors import StoreError
-    from lso_core.store import Server
+    from lso_core.store.server import Server
 
     server = Server.connect(url)
     try:

@@ -70,7 +70,7 @@ class History(msgspec.Struct, frozen=True):
 @fault("cut-aof")
 def cut_aof(trial: Trial) -> None:
     """The append-only file cut at a random byte: the server starts, every system is consistent, only a tail is missing."""
-    cuts, starts_s = trial.size(12, 100), list[float]()
+    cuts, starts_s = trial.size(8, 100), list[float]()
     programs = [name for name in ("redis", "valkey") if find(name) is not None]
     inside = tails = 0
     histories = [asyncio.run(_make_history(trial, name)) for name in programs]

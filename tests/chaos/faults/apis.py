@@ -22,7 +22,7 @@ def kill_apis(trial: Trial) -> None:
     pipelines = [Pipeline(service.url, f"sdk-{kind}", spool) for kind, spool in kinds.items()]
     for pipeline in pipelines:
         pipeline.start()
-    kills, in_hand = trial.size(4, 30), 0
+    kills, in_hand = trial.size(3, 30), 0
     for turn in range(kills):
         time.sleep(
             trial.dice.uniform(0.1, trial.size(0.6, 4.0))

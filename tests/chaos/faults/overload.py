@@ -25,7 +25,7 @@ REFUSED_S: Final = 30.0
 @fault("overload")
 def overload(trial: Trial) -> None:
     """Twice what folding can take: memory stays bounded, ingest answers 503 past the cap, health is read as ever."""
-    seconds = trial.size(5, 60)
+    seconds = trial.size(4, 60)
     service = trial.start_service(
         "--workers", "1", environ={"LSO_BACKLOG_BYTES": str(BACKLOG), "LSO_HOT_BYTES": str(BACKLOG)}
     )

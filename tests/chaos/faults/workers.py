@@ -29,7 +29,7 @@ def kill_workers(trial: Trial) -> None:
     with service.client() as http:
         scene = Scene(trial, service, http)
         with scene.load() as load:
-            for _ in range(trial.size(5, 200)):
+            for _ in range(trial.size(3, 200)):
                 wait_for(lambda: len(scene.owners()) == 2, "both workers hold partitions", REPLACED_S)
                 victim = trial.dice.choice(scene.workers())
                 took.append(scene.takeover_s(victim.kill))
