@@ -17,7 +17,7 @@ from lso_core.store.server import Call, Command, Server, Value
 
 SETTLED_MS: Final = 60_000
 """Longer than any reader takes."""
-LOCK_MS: Final = 30_000
+LOCK_MS: Final = 15_000
 """Whoever archives says so again within this time, or another may."""
 
 
