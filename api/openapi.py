@@ -459,7 +459,8 @@ _ABOUT: Final = """Pipelines send small telemetry events; LSO answers whether ea
 
 All times are RFC 3339 in UTC with milliseconds. Errors are RFC 9457 `application/problem+json`. Lists are
 `{"items": [...], "next": cursor or null}`: follow `next` until it is null. Every answer has an `X-Request-Id`; a sane
-one in the request is taken over. Bodies may be sent plain, or with `Content-Encoding: gzip` or `deflate`.
+one in the request is taken over. Bodies may be sent plain, or with `Content-Encoding: gzip` or `deflate`. Answers of 8 KiB and more
+come with `Content-Encoding: gzip` where the request has `Accept-Encoding: gzip`.
 """
 
 _TAGS: Final = {

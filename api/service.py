@@ -1,6 +1,8 @@
 """What every handler works with, and how it answers."""
 
 import asyncio
+import gzip
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,9 @@ from lso_core.store.store import Store
 from lso_core.telemetry import Telemetry
 
 _JSON_HEADER: Final = (b"content-type", b"application/json")
+LONG_BYTES: Final = 8 * 1024
+"""Answers from here on are compressed for whom reads that. A health is a tenth of it, and is asked for too often."""
+_LEVEL: Final = 4
 
 Asked = Request[Any, Any, Any]
 
@@ -66,15 +71,29 @@ class Ready:
         self._body = body
         self._status = status
         kind = _JSON_HEADER if media_type is None else (b"content-type", media_type.encode())
-        self._headers = [kind, (b"content-length", b"%d" % len(body))]
+        self._headers = [kind]
         if headers:
             self._headers += ((name.lower().encode(), value.encode()) for name, value in headers.items())
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        start: Any = {"type": "http.response.start", "status": self._status, "headers": self._headers}
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        sent, headers = self._body, self._headers
+        if len(sent) >= LONG_BYTES:
+            headers = [*headers, (b"vary", b"accept-encoding")]
+            if reads_gzip(scope["headers"]):
+                sent = await asyncio.to_thread(
+                    gzip.compress, sent, _LEVEL, mtime=0
+                )  # the interpreter is free meanwhile
+                headers.append((b"content-encoding", b"gzip"))
+        length = (b"content-length", b"%d" % len(sent))
+        start: Any = {"type": "http.response.start", "status": self._status, "headers": [*headers, length]}
         await send(start)
-        body: Any = {"type": "http.response.body", "body": self._body}
+        body: Any = {"type": "http.response.body", "body": sent}
         await send(body)
+
+
+def reads_gzip(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether who sent these headers takes compressed answers."""
+    return any(name == b"accept-encoding" and b"gzip" in value for name, value in headers)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Ready:

@@ -1,10 +1,10 @@
 """The dashboard's one page and its files, compressed once. Everything they show comes from the public interface."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -54,9 +54,7 @@ class Asset(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, kind: str, plain: bytes) -> "Asset":
-        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-        gzipped = packer.compress(plain) + packer.flush()
-        return cls(kind, plain, gzipped, f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
+        return cls(kind, plain, gzip.compress(plain, 9, mtime=0), f'"{hashlib.sha256(plain).hexdigest()[:20]}"')
 
 
 class Sent:
@@ -65,12 +63,12 @@ class Sent:
     def __init__(self, asked: Asked, asset: Asset, headers: Mapping[str, str]) -> None:
         given = asked.headers
         self._known = asset.tag in given.get("if-none-match", "")
-        gzip = "gzip" in given.get("accept-encoding", "")
-        self._body = b"" if self._known else (asset.gzipped if gzip else asset.plain)
+        packed = "gzip" in given.get("accept-encoding", "")
+        self._body = b"" if self._known else (asset.gzipped if packed else asset.plain)
         self._headers = {"etag": asset.tag, "vary": "accept-encoding", "x-content-type-options": "nosniff", **headers}
         if not self._known:
             self._headers |= {"content-type": asset.kind, "content-length": str(len(self._body))}
-            self._headers |= {"content-encoding": "gzip"} if gzip else {}
+            self._headers |= {"content-encoding": "gzip"} if packed else {}
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in self._headers.items()]

@@ -43,6 +43,16 @@ def test_head_answers_as_get_without_the_body(http: httpx.Client, system_id: int
         assert head.headers["content-length"] == get.headers["content-length"]
 
 
+def test_long_answers_are_compressed_for_whom_reads_that(http: httpx.Client) -> None:
+    packed = http.get("/schema/openapi.json", headers={"Accept-Encoding": "br, gzip"})
+    plain = http.get("/schema/openapi.json", headers={"Accept-Encoding": "identity"})
+    short = http.get("/healthz", headers={"Accept-Encoding": "gzip"})
+    assert plain.json() == packed.json()
+    assert ["gzip", None, None] == [one.headers.get("content-encoding") for one in (packed, plain, short)]
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 4
+    assert ["accept-encoding", "accept-encoding", None] == [one.headers.get("vary") for one in (packed, plain, short)]
+
+
 @pytest.mark.parametrize(
     ("path", "allow"),
     [
