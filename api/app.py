@@ -16,6 +16,7 @@ from api.auth import Guard
 from api.edge import Edge
 from api.express import Express
 from api.limits.body import Budget
+from api.limits.turns import Turns
 from api.live import Hub
 from api.routes import (
     archive,
@@ -123,7 +124,7 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     for task in beside:
         task.add_done_callback(_report)
     try:
-        turns = asyncio.Semaphore(2), asyncio.Semaphore(1)
+        turns = asyncio.Semaphore(2), Turns()
         warm, archiving = Warm(settings), Archiving(store.server)
         history = WholeHistory(store.history, archiving, warm)
         yield Service(

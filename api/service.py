@@ -10,6 +10,7 @@ from litestar import Request
 from litestar.types import Receive, Scope, Send
 
 from api.limits.body import Budget
+from api.limits.turns import Turns
 from api.live import Hub
 from lso_core.archive.history import WholeHistory
 from lso_core.archive.warm import Warm
@@ -38,8 +39,8 @@ class Service(msgspec.Struct, frozen=True):
     budget: Budget
     careful_turns: asyncio.Semaphore
     """The careful reading of a large body takes memory and time; a process does few at once."""
-    page_turns: asyncio.Semaphore
-    """So does reading a page of events back, or merging a system's history; each thread more that computes makes the event loop wait longer for its own turn."""
+    page_turns: Turns
+    """Reading a page of events back, or merging a system's history, computes long, and must not keep ingest waiting."""
     process: str
     """This process' name among all."""
     breakers: Breakers

@@ -150,7 +150,7 @@ def history(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     with _target.up(str(folder), ["--api-processes", "1"]) as service:
         for _ in tasks:
             _target.register(service.url)
-        asyncio.run(_mark(socket_path((folder / "data").absolute()), len(tasks), end_ms))
+        asyncio.run(mark(socket_path((folder / "data").absolute()), len(tasks), end_ms))
         read = {}
         for systems in sorted({1, min(MOST, len(tasks))}):
             read[str(systems)] = _read(service, systems, begin_ms, end_ms, options.rounds)
@@ -224,7 +224,7 @@ def _tallies(place: Any, us: Any, error: Any) -> list[dict[str, Tally]]:
     return found
 
 
-async def _mark(socket: Path, systems: int, end_ms: int) -> None:
+async def mark(socket: Path, systems: int, end_ms: int) -> None:
     """Tell Redis that all of it is archived."""
     server = Server.connect("unix://" + urllib.parse.quote(str(socket)))
     await server.run(*(("HSET", keys.archive(one), "r", 1 << 40, "R", end_ms) for one in range(1, systems + 1)))

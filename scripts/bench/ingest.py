@@ -114,11 +114,12 @@ def lso_with(
     lso: Service, systems: list[int], batch: int, kind: str, folder: Path, options: argparse.Namespace
 ) -> Contestant:
     """LSO, taking batches of this kind."""
-    prepared = _prepared(folder, kind, [(one, _target.events_path(one)) for one in systems], batch)
-    return Contestant(f"LSO, {kind}", lambda: _taken_by_lso(lso, systems, prepared, options))
+    requests = bodies(folder, kind, [(one, _target.events_path(one)) for one in systems], batch)
+    return Contestant(f"LSO, {kind}", lambda: taken_by_lso(lso, systems, requests, options))
 
 
-def _taken_by_lso(lso: Service, systems: list[int], prepared: Prepared, options: argparse.Namespace) -> Taken:
+def taken_by_lso(lso: Service, systems: list[int], prepared: Prepared, options: argparse.Namespace) -> Taken:
+    """What an LSO does with one load. Ends the program where an event is missing, or counted twice."""
     before, meter = _target.totals(lso.url, systems), _cpu.Meter(lso.pid)
     load = _load.send(lso.url, prepared, options.seconds, options.connections)
     visible_s = _target.wait_until_folded(lso.url) - load.began
@@ -134,18 +135,19 @@ def _taken_by_lso(lso: Service, systems: list[int], prepared: Prepared, options:
 
 def peer_with(peer: Peer, systems: list[int], batch: int, folder: Path, options: argparse.Namespace) -> Contestant:
     """A peer, taking the same events."""
-    prepared = _prepared(folder, peer.kind, [(one, peer.events_path(one)) for one in systems], batch)
+    requests = bodies(folder, peer.kind, [(one, peer.events_path(one)) for one in systems], batch)
 
     def take() -> Taken:
         meter = _cpu.Meter(peer.pid)
-        load = _load.send(peer.url, prepared, options.seconds, options.connections)
+        load = _load.send(peer.url, requests, options.seconds, options.connections)
         accepted = load.taken * batch
-        return _taken(load, prepared, meter.seconds(), visible=accepted / load.seconds, counted=accepted)
+        return _taken(load, requests, meter.seconds(), visible=accepted / load.seconds, counted=accepted)
 
     return Contestant(peer.name, take)
 
 
-def _prepared(folder: Path, kind: str, places: list[tuple[int, str]], batch: int) -> Prepared:
+def bodies(folder: Path, kind: str, places: list[tuple[int, str]], batch: int) -> Prepared:
+    """Requests with enough different bodies."""
     least, most = PREPARED_REQUESTS
     return prepare(folder, kind, places, batch, max(len(places), least, min(most, PREPARED_EVENTS // batch)))
 
