@@ -24,8 +24,9 @@ MINUTE = 60_000
 def lso(service: Service, *words: str, status: int = 0) -> str:
     """What a command says."""
     command = [sys.executable, "-m", "lso_core.cli.lso", *words]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LSO_")}
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, "LSO_URL": service.url}
+        command, check=False, capture_output=True, text=True, env={**inherited, "LSO_URL": service.url}
     )
     assert (status, "") == (done.returncode, done.stderr), done.stdout + done.stderr
     said: str = done.stdout
