@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 import redis
+from redis.sentinel import Sentinel
 
 from tests.redises import running_cluster, running_sentinels, running_single
 from tests.waiting import wait_for
@@ -108,9 +109,14 @@ class Service:
 
     def redis(self) -> Any:
         """A connection to the Redis underneath, to look (not to touch)."""
-        if self._redis_url is not None and self._redis_url.startswith("redis+cluster://"):
-            first = self._redis_url.partition("+cluster://")[2].split(",")[0]
-            return redis.RedisCluster.from_url(f"redis://{first}")
+        kind, _, where = (self._redis_url or "").partition("://")
+        nodes, _, master = where.partition("/")
+        places = [(host, int(port)) for host, _, port in (node.rpartition(":") for node in nodes.split(",")) if host]
+        if kind == "redis+cluster":
+            return redis.RedisCluster(*places[0])
+        if kind == "redis+sentinel":
+            sentinels: Any = Sentinel(places)  # type: ignore[no-untyped-call]
+            return sentinels.master_for(master)
         return redis.Redis.from_url(self.store_url)
 
     @property

@@ -219,7 +219,7 @@ def test_the_leases_of_dead_workers_are_free_at_once(start_service: StartService
         for worker in up.children("worker"):
             worker.kill()
         assert system.post([EVENT]).status_code == 202
-        wait_for(lambda: client.get(f"{system.path}/health").json()["total"] == 1, "a takeover", within=3)
+        wait_for(lambda: client.get(f"{system.path}/health").json()["total"] == 1, "a takeover", within=6)
 
 
 def test_what_was_accepted_is_there_after_a_restart(start_service: StartService) -> None:
@@ -317,7 +317,7 @@ def test_an_outside_redis_is_used_and_left_alone(start_service: StartService, tm
             client.connect(url.removeprefix("unix://"))
             client.sendall(b"PING\r\n")
             assert client.recv(16) == b"+PONG\r\n"
-    assert not up.data_dir.exists()
+    assert not (up.data_dir / "redis").exists()  # the archive may have begun meanwhile
 
 
 @pytest.mark.parametrize("role", ["api", "worker"])
