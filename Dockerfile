@@ -7,6 +7,10 @@ COPY requirements.lock .
 RUN /opt/lso/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \
     && /opt/lso/bin/pip uninstall --yes pip \
     && find /opt/lso -depth -type d \( -name tests -o -name test -o -name __pycache__ \) -exec rm -rf {} +
+# The kernels are compiled here; the image itself has no compiler.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
+COPY lso_core /build/lso_core
+RUN PYTHONPATH=/build /opt/lso/bin/python -m lso_core.compute.native.build
 
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="LSO, the Living Systems Observatory" \

@@ -40,6 +40,7 @@ from lso_core.archive.files import possible
 from lso_core.archive.history import WholeHistory
 from lso_core.archive.warm import Warm
 from lso_core.clock import SystemClock
+from lso_core.compute import kernel
 from lso_core.model.errors import StoreError
 from lso_core.settings import Settings
 from lso_core.store.archiving import Archiving
@@ -89,6 +90,8 @@ def create_app(settings: Settings) -> Litestar:
             yield
 
     configure_logging(settings)
+    if (reason := kernel.trouble()) is not None:
+        log.info("kernels.absent", reason=reason)
     app = Litestar(
         list(ROUTES),
         lifespan=[lifespan],

@@ -1,6 +1,6 @@
 """Makes the checkout's environment and keeps it at the lock file: `_venv.py LOCK` prints the environment's directory.
 
-Standard library only: it runs before anything is installed. Whatever is said to the person goes to stderr.
+Standard library only, and what of ours needs nothing else: it runs before anything is installed. Whatever is said to the person goes to stderr.
 """
 
 import fcntl
@@ -15,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lso_core.compute.native import build  # noqa: E402 - the checkout is no package before the line above
+
 STAMP = "lso-installed.json"
 LOG = "lso-install.log"
 
@@ -74,6 +78,7 @@ def _prepare(venv: Path, lock: Path) -> None:
         _install(venv, lock)
         stamp = _after(stamp, lock, digest)
     _link(venv)
+    _compile(venv)
     _write(venv / STAMP, json.dumps({"python": _version(), **stamp}))
 
 
@@ -175,6 +180,14 @@ def _link(venv: Path) -> None:
     (site,) = venv.glob("lib/python3.*/site-packages")
     _write(site / "lso-checkout.pth", f"{ROOT}\n")
     _write(venv / "bin" / "lso", LAUNCHER, mode=0o755)
+
+
+def _compile(venv: Path) -> None:
+    """The kernels make LSO faster; without them it works as well."""
+    try:
+        build.ensure(venv)
+    except build.NotBuiltError as error:
+        print(f"LSO works, but takes events in more slowly than it could: {error}.", file=sys.stderr)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:

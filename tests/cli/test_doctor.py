@@ -23,7 +23,7 @@ def test_a_service_that_is_well_passes_every_check(lso: RunLso, service: Service
     done = lso("doctor", "--json", "--data-dir", str(service.data_dir))
     found = levels(done.stdout)
     assert 0 == done.returncode, done.stdout
-    assert {"configuration", "service", "ready", "clock", "key", "lag", "workers", "redis version", "redis policy",
+    assert {"configuration", "kernels", "service", "ready", "clock", "key", "lag", "workers", "redis version", "redis policy",
             "redis memory", "redis aof", "redis clock", "disk"} == set(found)  # fmt: skip
     assert {"well"} == {level for name, level in found.items() if name != "disk"}
 

@@ -36,6 +36,7 @@ def doctor(lso: Lso, data_dir: str, as_json: bool) -> int:
 
     found = [
         *local.configuration(os.environ),
+        *local.kernels(),
         *remote.service(lso),
         *local.redis(os.environ, Path(data_dir)),
         *local.disk(Path(data_dir)),

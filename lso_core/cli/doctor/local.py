@@ -33,6 +33,21 @@ def configuration(environ: Mapping[str, str]) -> Iterator[Check]:
     yield Check("configuration", "well", f"set: {', '.join(given)}" if given else "all at their defaults")
 
 
+def kernels() -> Iterator[Check]:
+    """Whether the compiled kernels are there, where the servers' packages are."""
+    import importlib.util
+
+    from lso_core.compute import kernel
+
+    if importlib.util.find_spec("numpy") is None:
+        yield Check("kernels", "skipped", NO_PACKAGES)
+    elif (reason := kernel.trouble()) is not None:
+        advice = "install a C compiler and run scripts/up again: without the kernels everything works, more slowly"
+        yield Check("kernels", "look", reason, advice)
+    else:
+        yield Check("kernels", "well", "compiled and loaded")
+
+
 def redis(environ: Mapping[str, str], data_dir: Path) -> Iterator[Check]:
     """The Redis that LSO_REDIS_URL names, or the embedded one of the data directory."""
     try:

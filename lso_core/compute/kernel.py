@@ -1,0 +1,48 @@
+"""The compiled kernels (`compute.native`), where this environment has them.
+
+Who calls one checks lengths and types himself: C believes what it is told. While it runs other threads do too.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from lso_core.compute import native
+
+_ctypes: ModuleType | None
+try:
+    import ctypes as _ctypes
+except ImportError:  # a Python that was built without libffi
+    _ctypes = None
+
+
+@functools.cache
+def _library() -> Any:
+    """The loaded library. Raises OSError or ImportError where there is none."""
+    if _ctypes is None:
+        raise ImportError("this Python has no ctypes")
+    path = native.library()
+    if not path.exists():
+        raise FileNotFoundError(f"the kernels of this release were not compiled into {sys.prefix}")
+    return _ctypes.CDLL(str(path))
+
+
+@functools.cache
+def trouble() -> str | None:
+    """Why there are no kernels, as half a sentence; None where they are there."""
+    try:
+        _library()
+    except (OSError, ImportError) as error:
+        return str(error)
+    return None
+
+
+def function(name: str, *arguments: Any, result: Any) -> Callable[..., Any] | None:
+    """A function of the library, its arguments and result being types of ctypes; None where there is no library."""
+    if trouble() is not None:
+        return None
+    found: Any = _library()[name]
+    found.argtypes, found.restype = arguments, result
+    return found  # type: ignore[no-any-return]
