@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import xxhash
 
-from lso_core.compute import columns, parts, regular, scrutiny
+from lso_core.compute import columns, reader, scrutiny
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import Outline, holds_more, may_hold_more, outline
 from lso_core.compute.payloads import QuickPayload
@@ -109,11 +109,17 @@ class Post(msgspec.Struct, frozen=True):
 
 def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good."""
+    found = reader.read(post.body, post.system_id, post.most_events, post.most_containers, lines=post.ndjson)
+    if found is None:
+        return _decoded(post)
+    body = _pack(post) if found.parts is None else columns.pack_body(found.parts, BodyKind.PARTS)
+    return Batch(found.events, found.block, body, found.latest_ts_ms, _digest_of(post))
+
+
+def _decoded(post: Post) -> Batch | None:
+    """As `quick`, by msgspec: for what the kernel leaves to it, and where there is none."""
     if may_hold_more(post.body, post.most_containers):
         return None
-    alike = regular.read(post.body, post.system_id, post.most_events, ndjson=post.ndjson)
-    if alike is not None and is_complete(alike.columns):
-        return batch_of(post, alike.columns, columns.pack_body(parts.encode(alike.parts), BodyKind.PARTS))
     try:
         return _one_by_one(post)
     except (ValueError, RecursionError):  # also of msgspec and of Unicode
@@ -125,14 +131,13 @@ def _one_by_one(post: Post) -> Batch | None:
     events = _line.decode_lines(post.body) if post.ndjson else _envelope.decode(post.body).events
     if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
         return None
-    kind = BodyKind.NDJSON if post.ndjson else BodyKind.JSON
-    if len(events) <= columns.FEW:
-        few = columns.pack_few(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
-        if not few.untimed <= LIFECYCLE:
-            return None
-        return Batch(few.events, few.block, columns.pack_body(post.body, kind), few.latest_ts_ms, _digest_of(post))
-    cut = columns.cut(events)  # type: ignore[arg-type]  # the same
-    return batch_of(post, cut, columns.pack_body(post.body, kind)) if is_complete(cut) else None
+    cut = columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
+    return batch_of(post, cut, _pack(post)) if is_complete(cut) else None
+
+
+def _pack(post: Post) -> bytes:
+    """The body as it came."""
+    return columns.pack_body(post.body, BodyKind.NDJSON if post.ndjson else BodyKind.JSON)
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:

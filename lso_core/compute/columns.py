@@ -10,7 +10,7 @@ import enum
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import lz4.block
 import msgspec
@@ -20,7 +20,6 @@ import numpy.typing as npt
 from lso_core.compute import run_ids, timestamps
 from lso_core.compute.packing import Ints, UnknownWidthError, narrow, widen
 from lso_core.compute.run_ids import Numbers, RunIds
-from lso_core.model import times
 from lso_core.model.events import Event
 
 Bools = npt.NDArray[np.bool_]
@@ -28,7 +27,7 @@ Bools = npt.NDArray[np.bool_]
 FORMAT: Final = 2
 """Version of the entry's layout. A worker reads this and the one before."""
 OLDEST_FORMAT: Final = 1
-_WITHOUT_RUNS: Final = 1
+WITHOUT_RUNS: Final = 1
 """The format of a block that says nothing of runs, so that a worker of the release before reads it too."""
 MAGIC: Final = b"LSO"
 _HEADER: Final = struct.Struct("<BIqBBBBI")
@@ -115,7 +114,7 @@ def cut(events: Sequence[Event]) -> Columns:
     has_latency = ~np.isnan(latencies)
     latency_us = to_us(latencies, has_latency)
     error = np.array([event.status == "error" for event in events], np.bool_)
-    runs = run_ids.cut(run_ids.OfEvents(events), stage, event_type, event_types)
+    runs = run_ids.cut([event.run_id for event in events], stage, event_type, event_types)
     return Columns(ts_ms, has_ts, latency_us, has_latency, error, stage, event_type, stages, event_types, runs)
 
 
@@ -150,61 +149,13 @@ def encode(columns: Columns) -> bytes:
     flags = columns.error * np.uint8(_ERROR) | columns.has_ts * np.uint8(_HAS_TS)
     flags |= columns.has_latency * np.uint8(_HAS_LATENCY)
     names = msgspec.msgpack.encode((columns.stages, columns.event_types))
-    version, runs = (_WITHOUT_RUNS, b"") if columns.runs is None else (FORMAT, run_ids.encode(columns.runs))
+    version, runs = (WITHOUT_RUNS, b"") if columns.runs is None else (FORMAT, run_ids.encode(columns.runs))
     header = _HEADER.pack(version, len(columns), base, *(column.itemsize for column in numbers), len(names))
-    return _sealed(MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs)
+    return sealed(MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs)
 
 
-FEW: Final = 8
-"""Up to so many events are packed one by one: for fewer than that an array costs more than it saves."""
-
-
-class Packed(NamedTuple):
-    """A few events as a block, and what is asked of them before it is stored."""
-
-    events: int
-    block: bytes
-    """As `encode` would write it."""
-    latest_ts_ms: int | None
-    untimed: frozenset[str]
-    """Types of the events without a latency."""
-
-
-def pack_few(events: Sequence[Event]) -> Packed:
-    """The same as `cut` and `encode` for at most FEW events, without arrays. Raises ValueError as `cut` does."""
-    stages, event_types = Numbers({None: 0}), Numbers()
-    positions = bytes(
-        [*(stages[event.stage] for event in events), *(event_types[event.event_type] for event in events)]
-    )
-    ts_ms = [None if event.ts is None else times.from_text(event.ts) for event in events]
-    given = [ts for ts in ts_ms if ts is not None]
-    base = min(given, default=0)
-    ts_width, offsets = _narrow_few([0 if ts is None else ts - base for ts in ts_ms])
-    us_width, us = _narrow_few([0 if one.latency_ms is None else round(one.latency_ms * 1_000) for one in events])
-    names = msgspec.msgpack.encode(([name for name in stages if name is not None], list(event_types)))
-    runs = run_ids.encode_few(events)
-    header = _HEADER.pack(FORMAT if runs else _WITHOUT_RUNS, len(events), base, ts_width, us_width, 1, 1, len(names))
-    block = _sealed(MAGIC, header, names, bytes(map(_flags, events)), offsets, us, positions, runs)
-    untimed = frozenset(event.event_type for event in events if event.latency_ms is None)
-    return Packed(len(events), block, max(given, default=None), untimed)
-
-
-def _flags(event: Event) -> int:
-    return (
-        _ERROR * (event.status == "error")
-        | _HAS_TS * (event.ts is not None)
-        | _HAS_LATENCY * (event.latency_ms is not None)
-    )
-
-
-def _narrow_few(column: list[int]) -> tuple[int, bytes]:
-    """Width and bytes, as of `narrow`."""
-    most = max(column)
-    width = next(width for width in (1, 2, 4, 8) if most < 1 << (8 * width))
-    return width, b"".join([number.to_bytes(width, "little") for number in column])
-
-
-def _sealed(*parts: bytes) -> bytes:
+def sealed(*parts: bytes) -> bytes:
+    """A whole block of these parts: with its checksum."""
     block = b"".join(parts)
     return block + _CRC.pack(zlib.crc32(block))
 
@@ -252,14 +203,14 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | 
         raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length
     end = at + count * (1 + sum(widths))
-    if len(data) < end + _CRC.size or (version == _WITHOUT_RUNS and len(data) > end + _CRC.size):
+    if len(data) < end + _CRC.size or (version == WITHOUT_RUNS and len(data) > end + _CRC.size):
         raise CorruptEntryError("the block is cut off or has bytes to spare")
     if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
     view = memoryview(data)
     try:
         names = _read_names.decode(view[_PREFIX:at])
-        runs = None if version == _WITHOUT_RUNS else run_ids.decode(view[end : -_CRC.size], count)
+        runs = None if version == WITHOUT_RUNS else run_ids.decode(view[end : -_CRC.size], count)
     except ValueError as error:  # also of msgspec and of Unicode
         raise CorruptEntryError("the names or the run ids cannot be read") from error
     return count, base, widths, names, at, runs

@@ -9,11 +9,9 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from lso_core.compute.columns import Columns, CorruptEntryError
+from lso_core.compute.columns import CorruptEntryError
 
-Floats = npt.NDArray[np.float64]
 Told = TypeVar("Told")
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -21,7 +19,7 @@ _NONE = msgspec.Raw(b"null")
 
 
 class Parts(msgspec.Struct, frozen=True, array_like=True):
-    """The fields of n events."""
+    """The fields of n events; stored as MessagePack, which `native/parts.c` writes."""
 
     run_ids: bytes = b""
     """One after another, or one that all have."""
@@ -33,18 +31,7 @@ class Parts(msgspec.Struct, frozen=True, array_like=True):
     """Doubles, little-endian, NaN for none; empty where the columns' microseconds tell them exactly."""
 
 
-def encode(parts: Parts) -> bytes:
-    """As they are stored, before they are compressed."""
-    return msgspec.msgpack.encode(parts)
-
-
 _read = msgspec.msgpack.Decoder(Parts)
-
-
-def latencies_of(columns: Columns, latency_ms: Floats) -> bytes:
-    """The latencies where they are no whole microseconds."""
-    is_told = np.array_equal(columns.latency_us / 1_000, latency_ms)
-    return b"" if is_told else latency_ms.astype("<f8").tobytes()
 
 
 class Rows:

@@ -33,7 +33,6 @@ class _Object(msgspec.Struct, gc=False):
     """Any JSON object: its members are parsed and dropped."""
 
 
-_any = msgspec.json.Decoder(msgspec.Raw)
 _objects = msgspec.json.Decoder(_Object)
 _payloads = msgspec.json.Decoder(QuickPayload)
 
@@ -53,22 +52,7 @@ def are_fine(data: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
         return False
     if int((ends - starts).sum()) == end - begin and _are_flat(data[begin:end], starts, ends):
         return _count(_objects, data[begin:end]) == len(starts)
-    return _count(_payloads, lines_of(data, starts, ends)) == len(starts)
-
-
-def array_of(data: bytes, starts: Ints, ends: Ints) -> bytes | None:
-    """The texts as one JSON array, where `are_fine` holds."""
-    if not _are_bracketed(data, starts, ends):
-        return None
-    lines = lines_of(data, starts, ends, b",\n")
-    array = b"[%b]" % lines[:-2]
-    if not _are_flat(lines, starts, ends):
-        return array if _count(_payloads, lines_of(data, starts, ends)) == len(starts) else None
-    try:  # flat ones on lines of their own cannot run on: it is enough that the whole is JSON
-        _any.decode(array)
-    except ValueError:
-        return None
-    return array
+    return _count(_payloads, _lines_of(data, starts, ends)) == len(starts)
 
 
 def _are_bracketed(data: bytes | memoryview, starts: Ints, ends: Ints) -> bool:
@@ -87,14 +71,14 @@ def _count(decoder: msgspec.json.Decoder[Any], lines: bytes | memoryview) -> int
         return None
 
 
-def lines_of(data: bytes | memoryview, starts: Ints, ends: Ints, ending: bytes = b"\n") -> bytes:
-    """The texts of `data` between these places, a line each, with blanks and `ending` behind them."""
+def _lines_of(data: bytes | memoryview, starts: Ints, ends: Ints) -> bytes:
+    """The texts of `data` between these places, a line each, with blanks behind them."""
     lengths = ends - starts
-    width = -(-(int(lengths.max()) + len(ending)) // _WORD) * _WORD
+    width = -(-(int(lengths.max()) + 1) // _WORD) * _WORD
     if width > _ROW or int(starts.max()) + width > len(data):
         texts = zip(starts.tolist(), ends.tolist(), strict=True)
-        return ending.join([*(data[start:stop] for start, stop in texts), b""])
-    keep, blanks = _masks(width, ending)
+        return b"\n".join([*(data[start:stop] for start, stop in texts), b""])
+    keep, blanks = _masks(width)
     rows = rows_at(data, starts, width).view(np.uint64)
     rows &= keep.take(lengths, axis=0)
     rows |= blanks.take(lengths, axis=0)
@@ -102,11 +86,11 @@ def lines_of(data: bytes | memoryview, starts: Ints, ends: Ints, ending: bytes =
 
 
 @functools.cache
-def _masks(width: int, ending: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def _masks(width: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """By the length of a text: what keeps it alone of a row, and what then makes the row a line."""
     keep = np.tri(width, width, -1, np.uint8)
     blanks = (1 - keep) * np.uint8(ord(" "))
-    blanks[:, -len(ending) :] = np.frombuffer(ending, np.uint8)
+    blanks[:, -1] = ord("\n")
     return (keep * np.uint8(0xFF)).view(np.uint64), blanks.view(np.uint64)
 
 

@@ -9,13 +9,12 @@ Layout, little-endian: `_HEADER`, a msgpack list of ids, the makers, the numbers
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from lso_core.compute.packing import Ints, narrow, widen
-from lso_core.model.events import Event
 from lso_core.model.runs import LIFE, MAKERS, OUTCOMES
 
 FEW: Final = 255
@@ -25,7 +24,7 @@ REPEATED: Final = 4
 SAMPLE: Final = 256
 """Whether ids repeat at all is guessed from about so many events, since asking all of them costs more than the answer is worth."""
 _ALWAYS: Final = LIFE & MAKERS
-_OWN: Final = 0.95
+OWN: Final = 0.95
 """With a larger share than this of different ids among the sample, nearly every event has one of its own."""
 MOST_OUTCOMES: Final = 500
 """Where ids do not repeat, only the last outcomes of a batch make runs."""
@@ -34,75 +33,6 @@ _HEADER: Final = struct.Struct("<IIBBB")
 """bytes of the ids, makers, bytes of a maker, of a number (0: every event has the one id), whether all events are told."""
 
 _read_ids = msgspec.msgpack.Decoder(tuple[str, ...])
-
-
-class Ids(Protocol):
-    """The run ids of events, each as text or as bytes of UTF-8, None for none; got out only as far as they are wanted."""
-
-    def __len__(self) -> int: ...
-    def part(self, part: slice) -> Sequence[str | bytes | None]:
-        """The ids of some events."""
-        ...
-
-    def at(self, places: Ints) -> Sequence[str | bytes | None]:
-        """The ids of the events at `places`."""
-        ...
-
-
-class Named(Protocol):
-    """An event, as far as it is looked at here."""
-
-    run_id: str | None
-
-
-class OfEvents:
-    """The ids of events that are decoded one by one."""
-
-    def __init__(self, events: Sequence[Named]) -> None:
-        self._events = events
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def part(self, part: slice) -> list[str | None]:
-        return [event.run_id for event in self._events[part]]
-
-    def at(self, places: Ints) -> list[str | None]:
-        return [self._events[place].run_id for place in places.tolist()]
-
-
-class OfOneLength:
-    """Ids of so many bytes each, one after another, none of which is a zero."""
-
-    def __init__(self, text: bytes, width: int) -> None:
-        self._ids = np.frombuffer(text, f"S{width}")
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def part(self, part: slice) -> list[bytes]:
-        found: list[bytes] = self._ids[part].tolist()
-        return found
-
-    def at(self, places: Ints) -> list[bytes]:
-        found: list[bytes] = self._ids[places].tolist()
-        return found
-
-
-class OfOneRun:
-    """One id that all events have."""
-
-    def __init__(self, run_id: bytes, events: int) -> None:
-        self._run_id, self._events = run_id, events
-
-    def __len__(self) -> int:
-        return self._events
-
-    def part(self, part: slice) -> list[bytes]:
-        return [self._run_id] * len(range(self._events)[part])
-
-    def at(self, places: Ints) -> list[bytes]:
-        return [self._run_id] * len(places)
 
 
 class RunIds(msgspec.Struct, frozen=True):
@@ -135,30 +65,28 @@ class Numbers(dict[Any, int]):
         return number
 
 
-def cut(ids: Ids, stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
-    """The run ids of events; None where nothing is to be told of them."""
+def cut(ids: Sequence[str | None], stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
+    """The run ids of events, None where one has none; None where nothing is to be told of them."""
     must = not LIFE.isdisjoint(event_types)
-    if not must and _each_has_its_own(ids):
-        makers = makers_of(stage, event_type, event_types)[-MOST_OUTCOMES:]
-        return of_makers(makers, ids.at(makers))
-    numbers, number = _numbered(ids.part(slice(None)))
     makers = makers_of(stage, event_type, event_types)
-    if must or repeat(len(numbers) - 1, len(ids)):
-        return of_all(numbers, number, makers)
+    if must or not _each_has_its_own(ids):
+        numbers, number = _numbered(ids)
+        if must or repeat(len(numbers) - 1, len(ids)):
+            return of_all(numbers, number, makers)
     makers = makers[-MOST_OUTCOMES:]
-    return of_makers(makers, ids.at(makers))
+    return of_makers(makers, [ids[maker] for maker in makers.tolist()])
 
 
-def _each_has_its_own(ids: Ids) -> bool:
+def _each_has_its_own(ids: Sequence[str | None]) -> bool:
     """Whether the ids of a batch are surely too many: looks at neighbours, and at events all over the batch."""
     if len(ids) <= FEW:
         return False
     half = SAMPLE // 2
-    sample = (*ids.part(slice(half)), *ids.part(slice(half, None, len(ids) // half)))
-    return len(set(sample)) > _OWN * len(sample)
+    sample = (*ids[:half], *ids[half :: len(ids) // half])
+    return len(set(sample)) > OWN * len(sample)
 
 
-def _numbered(ids: Sequence[str | bytes | None]) -> tuple[Numbers, Ints]:
+def _numbered(ids: Sequence[str | None]) -> tuple[Numbers, Ints]:
     """The ids by number, and the number of every event."""
     numbers = Numbers({None: 0})
     if ids and ids[0] == ids[-1] and ids.count(ids[0]) == len(ids):  # cheaper than to look each of them up
@@ -186,7 +114,7 @@ def of_all(numbers: Numbers, number: Ints, makers: Ints) -> RunIds | None:
     return RunIds(ids, makers[number[makers] > 0], number, whole=True) if ids else None
 
 
-def of_makers(makers: Ints, ids: Sequence[str | bytes | None]) -> RunIds | None:
+def of_makers(makers: Ints, ids: Sequence[str | None]) -> RunIds | None:
     """What is told where only the makers are, whose ids are `ids`."""
     numbers = Numbers({None: 0})
     number = np.fromiter(map(numbers.__getitem__, ids), np.int64, len(ids))
@@ -197,7 +125,7 @@ def of_makers(makers: Ints, ids: Sequence[str | bytes | None]) -> RunIds | None:
 
 def _texts(numbers: Numbers) -> tuple[str, ...]:
     """The ids in the order of their numbers."""
-    return tuple(str(name, "utf-8") if isinstance(name, bytes) else name for name in numbers if name is not None)
+    return tuple(name for name in numbers if name is not None)
 
 
 def encode(told: RunIds) -> bytes:
@@ -207,23 +135,6 @@ def encode(told: RunIds) -> bytes:
     number = narrow(told.number[:0] if alike else told.number)
     head = _HEADER.pack(len(ids), len(makers), makers.itemsize, 0 if alike else number.itemsize, told.whole)
     return b"".join((head, ids, makers.tobytes(), number.tobytes()))
-
-
-def encode_few(events: Sequence[Event]) -> bytes:
-    """The same of at most 255 events, without arrays; nothing where none has an id."""
-    numbers = Numbers({None: 0})
-    number = bytes(numbers[event.run_id] for event in events)
-    if len(numbers) == 1:
-        return b""
-    ids = msgspec.msgpack.encode(_texts(numbers))
-    makers = bytes(at for at, event in enumerate(events) if event.run_id is not None and _makes_a_run(event))
-    alike = len(numbers) == 2 and 0 not in number
-    head = _HEADER.pack(len(ids), len(makers), 1, 0 if alike else 1, True)
-    return b"".join((head, ids, makers, b"" if alike else number))
-
-
-def _makes_a_run(event: Event) -> bool:
-    return event.event_type in _ALWAYS or (event.stage is None and event.event_type in OUTCOMES)
 
 
 def decode(data: memoryview, events: int) -> RunIds:

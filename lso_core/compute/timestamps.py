@@ -54,10 +54,10 @@ def _parse_lines(joined: str, count: int) -> Int64 | None:
     lines = np.frombuffer(joined.encode(), np.uint8).reshape(count, _LINE)
     if not every(lines[:, -1] == ord("\n")):
         return None
-    return parse_fixed(np.ascontiguousarray(lines[:, :-1]))
+    return _parse_fixed(np.ascontiguousarray(lines[:, :-1]))
 
 
-def parse_fixed(rows: Bytes) -> Int64 | None:
+def _parse_fixed(rows: Bytes) -> Int64 | None:
     """Texts in the fixed form, each a row of characters; None where one is not in it, or is no date."""
     least, span = _bounds(len(rows))
     if not none((rows - least) > span):  # what is below the least wraps around

@@ -65,14 +65,6 @@ def expected_row(event: Event) -> tuple[int | None, int | None, bool, str | None
     )
 
 
-@given(st.lists(st.one_of(events, events_of_runs), min_size=1, max_size=columns.FEW))
-def test_few_events_are_packed_as_many_are(some: list[Event]) -> None:
-    cut, packed = columns.cut(some), columns.pack_few(some)
-    assert columns.encode(cut) == packed.block
-    untimed = frozenset(event.event_type for event in some if event.latency_ms is None)
-    assert (len(some), cut.latest_ts_ms, untimed) == (packed.events, packed.latest_ts_ms, packed.untimed)
-
-
 def sealed(block: bytes) -> bytes:
     """A block whose checksum is right, whatever else is wrong with it."""
     return block[:-4] + struct.pack("<I", zlib.crc32(block[:-4]))

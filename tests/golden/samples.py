@@ -107,7 +107,7 @@ def _parts() -> bytes:
     """The same events in parts, each with a run id and a payload, as batches have them that are written alike."""
     payloads = msgspec.json.encode([event.payload for event in EVENTS])
     latencies_ms = np.array([event.latency_ms for event in EVENTS], "<f8")  # None becomes NaN
-    return parts.encode(parts.Parts(b"r1r1r2r2r3r4", 2, payloads, latencies_ms.tobytes()))
+    return msgspec.msgpack.encode(parts.Parts(b"r1r1r2r2r3r4", 2, payloads, latencies_ms.tobytes()))
 
 
 def _runs() -> runs.Runs:

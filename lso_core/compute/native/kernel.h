@@ -1,4 +1,4 @@
-/* What all kernels share. They are given lengths with every pointer, keep nothing, and never say a word. */
+/* What all kernels share. Each is given a length with every pointer, keeps nothing, and never says a word. */
 #ifndef LSO_KERNEL_H
 #define LSO_KERNEL_H
 
@@ -15,5 +15,6 @@
 #endif
 
 #define LSO_EXPORT __attribute__((visibility("default")))
+#define LSO_LIKELY(condition) __builtin_expect(!!(condition), 1)
 
 #endif

@@ -1,49 +1,92 @@
 #include "times.h"
 
-static const char FORM[LSO_TIME_LENGTH + 1] = "0000-00-00T00:00:00.000Z";
 
-static int64_t digits(const uint8_t *text, int count)
+enum { SECOND = 19 }; /* where the fraction begins */
+
+/* 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z */
+static const int64_t EARLIEST_MS = -62135596800000, LATEST_MS = 253402300799999;
+
+static int32_t two(const uint8_t *text)
 {
-    int64_t value = 0;
-    for (int at = 0; at < count; at++)
-        value = value * 10 + (text[at] - '0');
-    return value;
+    return (text[0] - '0') * 10 + (text[1] - '0');
 }
 
+/* Whether the text begins with yyyy-mm-ddThh:mm:ss in digits. */
 static int has_form(const uint8_t *text)
 {
+    static const char FORM[SECOND + 1] = "0000-00-00T00:00:00";
     int wrong = 0;
-    for (int at = 0; at < LSO_TIME_LENGTH; at++)
-        wrong |= FORM[at] == '0' ? (uint8_t)(text[at] - '0') > 9 : text[at] != (uint8_t)FORM[at];
-    return !wrong;
+    for (int at = 0; at < SECOND; at++)
+        if (at != 10)
+            wrong |= FORM[at] == '0' ? (uint8_t)(text[at] - '0') > 9 : text[at] != (uint8_t)FORM[at];
+    return !wrong && (text[10] == 'T' || text[10] == 't' || text[10] == ' ');
 }
 
-static int64_t days_in(int64_t year, int64_t month)
+static int32_t days_in(int32_t year, int32_t month)
 {
     static const int8_t DAYS[] = {0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    int leaps = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    return DAYS[month] + (month == 2 && leaps);
+    int is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return DAYS[month] + (month == 2 && is_leap);
 }
 
 /* Days since 1970-01-01 in the proleptic Gregorian calendar, with years counted from March: that puts the leap day
    last, so that the days before a month are a linear formula. */
-static int64_t days_since_epoch(int64_t year, int64_t month, int64_t day)
+static int32_t days_since_epoch(int32_t year, int32_t month, int32_t day)
 {
-    int64_t shifted = year - (month <= 2);
-    int64_t day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    int32_t shifted = year - (month <= 2);
+    int32_t day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     return shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + day_of_year - 719468;
 }
 
-LSO_EXPORT int64_t lso_time_ms(const uint8_t *text)
+/* Milliseconds of a fraction of one to nine digits, with its point, cut off; `at` moves past it. */
+static int fraction_ms(const uint8_t *text, size_t length, size_t *at, int32_t *ms)
 {
-    if (!has_form(text))
-        return INT64_MIN;
-    int64_t year = digits(text, 4), month = digits(text + 5, 2), day = digits(text + 8, 2);
-    int64_t hour = digits(text + 11, 2), minute = digits(text + 14, 2), second = digits(text + 17, 2);
+    static const int32_t WEIGHTS[] = {100, 10, 1};
+    *ms = 0;
+    if (*at == length || text[*at] != '.')
+        return 1;
+    size_t start = ++*at;
+    while (*at < length && (uint8_t)(text[*at] - '0') < 10) {
+        if (*at - start < 3)
+            *ms += (text[*at] - '0') * WEIGHTS[*at - start];
+        ++*at;
+    }
+    return *at - start >= 1 && *at - start <= 9;
+}
+
+/* Minutes that the text's clock is ahead of UTC by what stands at its end: Z, or an offset up to 23:59. */
+static int offset_minutes(const uint8_t *text, size_t length, int32_t *minutes)
+{
+    static const char FORM[] = "+00:00";
+    *minutes = 0;
+    if (length == 1)
+        return text[0] == 'Z' || text[0] == 'z';
+    if (length != 6 || (text[0] != '+' && text[0] != '-'))
+        return 0;
+    for (int at = 1; at < 6; at++)
+        if (FORM[at] == '0' ? (uint8_t)(text[at] - '0') > 9 : text[at] != (uint8_t)FORM[at])
+            return 0;
+    if (two(text + 1) > 23 || two(text + 4) > 59)
+        return 0;
+    *minutes = (two(text + 1) * 60 + two(text + 4)) * (text[0] == '-' ? -1 : 1);
+    return 1;
+}
+
+int64_t times_ms(const uint8_t *text, size_t length)
+{
+    size_t at = SECOND;
+    int32_t fraction, ahead;
+    if (length <= SECOND || !has_form(text))
+        return TIMES_NONE;
+    int32_t year = two(text) * 100 + two(text + 2), month = two(text + 5), day = two(text + 8);
+    int32_t hour = two(text + 11), minute = two(text + 14), second = two(text + 17);
     if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_in(year, month))
-        return INT64_MIN;
+        return TIMES_NONE;
     if (hour > 23 || minute > 59 || second > 59)
-        return INT64_MIN;
-    int64_t seconds = ((days_since_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    return seconds * 1000 + digits(text + 20, 3);
+        return TIMES_NONE;
+    if (!fraction_ms(text, length, &at, &fraction) || !offset_minutes(text + at, length - at, &ahead))
+        return TIMES_NONE;
+    int64_t minutes = ((int64_t)days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - ahead;
+    int64_t ms = (minutes * 60 + second) * 1000 + fraction;
+    return ms < EARLIEST_MS || ms > LATEST_MS ? TIMES_NONE : ms;
 }

@@ -4,9 +4,10 @@
 
 #include "kernel.h"
 
-enum { LSO_TIME_LENGTH = 24 };
+/* No time at all. */
+#define TIMES_NONE INT64_MIN
 
-/* Milliseconds since the epoch of 24 bytes such as 2025-12-14T14:33:10.529Z; INT64_MIN where they are no such time. */
-int64_t lso_time_ms(const uint8_t *text);
+/* Milliseconds since the epoch of an RFC 3339 date-time, as `model.times.from_text` has it; TIMES_NONE for any other text. */
+int64_t times_ms(const uint8_t *text, size_t length);
 
 #endif

@@ -1,0 +1,78 @@
+/* The events of a request's body, and what is made of them. */
+#ifndef LSO_BATCH_H
+#define LSO_BATCH_H
+
+#include "bytes.h"
+#include "names.h"
+
+/* Flags of an event as they are stored. */
+enum { EVENT_ERROR = 1, EVENT_HAS_TS = 2, EVENT_HAS_LATENCY = 4 };
+
+/* What an event type may mean. */
+enum {
+    KIND_UNTIMED = 1, /* needs no latency */
+    KIND_LIFE = 2,    /* a batch with one tells the run of every event */
+    KIND_ALWAYS = 4,  /* makes a run */
+    KIND_OUTCOME = 8, /* makes a run where it has no stage */
+};
+
+enum { WORD_ROOM = 14, MOST_WORDS = 16 };
+
+struct word {
+    uint8_t text[WORD_ROOM];
+    uint8_t length;
+    uint8_t kinds;
+};
+
+/* The rules that do not change, from whoever loads the library: there they are written once. */
+struct rules {
+    double latency_ms_max;
+    int64_t name_bytes, payload_bytes, payload_depth;
+    /* Of run ids, as `compute.run_ids` has them. */
+    double runs_own;
+    int64_t runs_few, runs_repeated, runs_sample, runs_most_outcomes;
+    int64_t columns_format, columns_format_without_runs;
+    int64_t word_count;
+    struct word words[MOST_WORDS];
+};
+
+/* One request. */
+struct post {
+    int64_t system_id, most_events, most_containers;
+    int64_t lines;
+};
+
+struct event {
+    int64_t ts_ms;
+    double latency_ms;
+    uint64_t latency_us;
+    uint64_t ts_offset;
+    uint64_t stage, run; /* 0 for none, else 1 + position */
+    uint64_t event_type;
+    struct span payload; /* of no bytes where there is none */
+    uint8_t flags;
+};
+
+struct events {
+    struct event *all;
+    size_t count, room;
+    struct names stages, event_types, runs;
+    uint8_t *kinds; /* of each event type */
+    uint32_t kind_room;
+};
+
+/* What the caller gets, and gives back to lso_free. */
+struct batch {
+    int64_t events;
+    int64_t latest_ts_ms;
+    int64_t has_ts;
+    struct bytes block; /* `compute.columns`, but for its checksum */
+    struct bytes parts; /* `compute.parts`; nothing where they cannot tell these events */
+};
+
+void events_free(struct events *events);
+
+void block_write(struct events *events, const struct rules *rules, struct bytes *block);
+void parts_write(const struct events *events, struct bytes *parts);
+
+#endif

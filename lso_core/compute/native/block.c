@@ -1,0 +1,253 @@
+/* Writes a batch's columns as `compute.columns.encode` and `compute.run_ids` do, to the byte; there it says what they are. */
+#include "batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Which runs are told of, and for which events. */
+struct told {
+    struct names ids;
+    const struct span *id_list;
+    uint32_t id_count;
+    uint64_t *makers;
+    size_t maker_count;
+    uint64_t *numbers; /* of every maker; not used where all events are told */
+    int is_whole;
+    int failed;
+};
+
+static void add_names(struct bytes *to, const struct names *names)
+{
+    bytes_add_array(to, names->count);
+    for (uint32_t at = 0; at < names->count; at++)
+        bytes_add_text(to, names->all[at].at, names->all[at].length);
+}
+
+static int is_maker(const struct events *events, const struct event *event)
+{
+    uint8_t kinds = events->kinds[event->event_type];
+    return (kinds & KIND_ALWAYS) || ((kinds & KIND_OUTCOME) && event->stage == 0);
+}
+
+static int must_tell(const struct events *events)
+{
+    for (uint32_t at = 0; at < events->event_types.count; at++)
+        if (events->kinds[at] & KIND_LIFE)
+            return 1;
+    return 0;
+}
+
+/* Marks a run among the sample; 1 where it is new there. */
+static int64_t is_new(uint8_t *seen, const struct event *event)
+{
+    uint8_t before = seen[event->run];
+    seen[event->run] = 1;
+    return !before;
+}
+
+/* Whether nearly every event of a sample has an id of its own: the first ones, and some from all over the batch. */
+static int each_has_its_own(const struct events *events, const struct rules *rules, int *failed)
+{
+    size_t half = (size_t)rules->runs_sample / 2, count = events->count;
+    if (count <= (size_t)rules->runs_few || half == 0 || count < half)
+        return 0;
+    uint8_t *seen = calloc((size_t)events->runs.count + 1, 1);
+    if (seen == NULL) {
+        *failed = 1;
+        return 0;
+    }
+    int64_t size = 0, distinct = 0;
+    for (size_t at = 0; at < half; at++, size++)
+        distinct += is_new(seen, &events->all[at]);
+    for (size_t at = half; at < count; at += count / half, size++)
+        distinct += is_new(seen, &events->all[at]);
+    free(seen);
+    return (double)distinct > rules->runs_own * (double)size;
+}
+
+static int do_repeat(const struct events *events, const struct rules *rules)
+{
+    int64_t distinct = events->runs.count;
+    return distinct <= rules->runs_few || distinct * rules->runs_repeated <= (int64_t)events->count;
+}
+
+static void find_makers(const struct events *events, struct told *told)
+{
+    told->makers = malloc(events->count * sizeof *told->makers);
+    if (told->makers == NULL) {
+        told->failed = 1;
+        return;
+    }
+    for (size_t at = 0; at < events->count; at++)
+        if (is_maker(events, &events->all[at]))
+            told->makers[told->maker_count++] = at;
+}
+
+/* Leaves only makers that have an id. */
+static void keep_named(const struct events *events, struct told *told)
+{
+    size_t kept = 0;
+    for (size_t at = 0; at < told->maker_count; at++)
+        if (events->all[told->makers[at]].run)
+            told->makers[kept++] = told->makers[at];
+    told->maker_count = kept;
+}
+
+static void tell_all(const struct events *events, struct told *told)
+{
+    told->is_whole = 1;
+    told->id_list = events->runs.all;
+    told->id_count = events->runs.count;
+    keep_named(events, told);
+}
+
+/* The last makers alone, their ids numbered anew. */
+static void tell_makers(const struct events *events, const struct rules *rules, struct told *told)
+{
+    size_t most = (size_t)rules->runs_most_outcomes;
+    if (told->maker_count > most) {
+        memmove(told->makers, told->makers + told->maker_count - most, most * sizeof *told->makers);
+        told->maker_count = most;
+    }
+    keep_named(events, told);
+    told->numbers = malloc((told->maker_count + 1) * sizeof *told->numbers);
+    if (told->numbers == NULL) {
+        told->failed = 1;
+        return;
+    }
+    for (size_t at = 0; at < told->maker_count; at++) {
+        uint32_t position = names_number(&told->ids, events->runs.all[events->all[told->makers[at]].run - 1]);
+        told->failed |= position == UINT32_MAX;
+        told->numbers[at] = (uint64_t)position + 1;
+    }
+    told->id_list = told->ids.all;
+    told->id_count = told->ids.count;
+}
+
+static void find_told(const struct events *events, const struct rules *rules, struct told *told)
+{
+    if (!events->runs.count)
+        return;
+    find_makers(events, told);
+    if (told->failed)
+        return;
+    if (must_tell(events) || (!each_has_its_own(events, rules, &told->failed) && do_repeat(events, rules)))
+        tell_all(events, told);
+    else
+        tell_makers(events, rules, told);
+}
+
+static int all_have_a_run(const struct events *events)
+{
+    for (size_t at = 0; at < events->count; at++)
+        if (!events->all[at].run)
+            return 0;
+    return 1;
+}
+
+static void add_little(struct bytes *to, uint64_t value, int width)
+{
+    bytes_add(to, &value, (size_t)width);
+}
+
+static void add_runs(const struct events *events, const struct told *told, struct bytes *block)
+{
+    struct bytes ids = {0};
+    bytes_add_array(&ids, told->id_count);
+    for (uint32_t at = 0; at < told->id_count; at++)
+        bytes_add_text(&ids, told->id_list[at].at, told->id_list[at].length);
+    uint64_t last = told->maker_count ? told->makers[told->maker_count - 1] : 0;
+    int is_alike = told->id_count == 1 && (!told->is_whole || all_have_a_run(events));
+    add_little(block, ids.used, 4);
+    add_little(block, told->maker_count, 4);
+    add_little(block, (uint64_t)bytes_width(last), 1);
+    add_little(block, is_alike ? 0 : (uint64_t)bytes_width(told->id_count), 1);
+    add_little(block, (uint64_t)told->is_whole, 1);
+    bytes_add(block, ids.data, ids.used);
+    bytes_add_narrow(block, told->makers, sizeof *told->makers, told->maker_count, last);
+    if (!is_alike && told->is_whole)
+        bytes_add_narrow(block, &events->all->run, sizeof *events->all, events->count, told->id_count);
+    else if (!is_alike)
+        bytes_add_narrow(block, told->numbers, sizeof *told->numbers, told->maker_count, told->id_count);
+    block->failed |= ids.failed;
+    free(ids.data);
+}
+
+/* The earliest time becomes the base of the others; the largest distance from it is the answer. */
+static uint64_t settle_offsets(struct events *events, int64_t *base)
+{
+    int64_t first = INT64_MAX;
+    uint64_t most = 0;
+    for (size_t at = 0; at < events->count; at++)
+        if ((events->all[at].flags & EVENT_HAS_TS) && events->all[at].ts_ms < first)
+            first = events->all[at].ts_ms;
+    *base = first == INT64_MAX ? 0 : first;
+    for (size_t at = 0; at < events->count; at++) {
+        struct event *event = &events->all[at];
+        event->ts_offset = event->flags & EVENT_HAS_TS ? (uint64_t)(event->ts_ms - *base) : 0;
+        if (event->ts_offset > most)
+            most = event->ts_offset;
+    }
+    return most;
+}
+
+static uint64_t longest_us(const struct events *events)
+{
+    uint64_t most = 0;
+    for (size_t at = 0; at < events->count; at++)
+        if (events->all[at].latency_us > most)
+            most = events->all[at].latency_us;
+    return most;
+}
+
+static void add_flags(const struct events *events, struct bytes *block)
+{
+    uint8_t *flags = bytes_extend(block, events->count);
+    for (size_t at = 0; flags != NULL && at < events->count; at++)
+        flags[at] = events->all[at].flags;
+}
+
+static void write(struct events *events, const struct rules *rules, const struct told *told, struct bytes *block)
+{
+    int64_t base;
+    uint64_t most_offset = settle_offsets(events, &base), most_us = longest_us(events);
+    uint32_t stages = events->stages.count, last_type = events->event_types.count - 1;
+    const struct event *first = events->all;
+    size_t step = sizeof *first, count = events->count;
+    struct bytes names = {0};
+    bytes_add_array(&names, 2);
+    add_names(&names, &events->stages);
+    add_names(&names, &events->event_types);
+    bytes_add(block, "LSO", 3);
+    add_little(block, (uint64_t)(told->id_count ? rules->columns_format : rules->columns_format_without_runs), 1);
+    add_little(block, count, 4);
+    add_little(block, (uint64_t)base, 8);
+    add_little(block, (uint64_t)bytes_width(most_offset), 1);
+    add_little(block, (uint64_t)bytes_width(most_us), 1);
+    add_little(block, (uint64_t)bytes_width(stages), 1);
+    add_little(block, (uint64_t)bytes_width(last_type), 1);
+    add_little(block, names.used, 4);
+    bytes_add(block, names.data, names.used);
+    add_flags(events, block);
+    bytes_add_narrow(block, &first->ts_offset, step, count, most_offset);
+    bytes_add_narrow(block, &first->latency_us, step, count, most_us);
+    bytes_add_narrow(block, &first->stage, step, count, stages);
+    bytes_add_narrow(block, &first->event_type, step, count, last_type);
+    if (told->id_count)
+        add_runs(events, told, block);
+    block->failed |= names.failed;
+    free(names.data);
+}
+
+void block_write(struct events *events, const struct rules *rules, struct bytes *block)
+{
+    struct told told = {0};
+    find_told(events, rules, &told);
+    if (told.failed)
+        block->failed = 1;
+    else
+        write(events, rules, &told, block);
+    names_free(&told.ids);
+    free(told.makers);
+    free(told.numbers);
+}

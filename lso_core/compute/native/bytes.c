@@ -1,0 +1,125 @@
+#include "bytes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEAST_ROOM = 256 };
+
+uint8_t *bytes_extend(struct bytes *bytes, size_t length)
+{
+    if (bytes->failed || length > SIZE_MAX / 4 || bytes->used > SIZE_MAX / 4) {
+        bytes->failed = 1;
+        return NULL;
+    }
+    if (bytes->room - bytes->used < length) {
+        size_t room = bytes->room + bytes->room / 2 + length + LEAST_ROOM;
+        uint8_t *data = realloc(bytes->data, room);
+        if (data == NULL) {
+            bytes->failed = 1;
+            return NULL;
+        }
+        bytes->data = data;
+        bytes->room = room;
+    }
+    bytes->used += length;
+    return bytes->data + bytes->used - length;
+}
+
+void bytes_add(struct bytes *bytes, const void *data, size_t length)
+{
+    uint8_t *to = bytes_extend(bytes, length);
+    if (to != NULL && length > 0)
+        memcpy(to, data, length);
+}
+
+int bytes_width(uint64_t most)
+{
+    return most < 1u << 8 ? 1 : most < 1u << 16 ? 2 : most < (uint64_t)1 << 32 ? 4 : 8;
+}
+
+/* A loop for each width, so that each is one that the compiler knows. */
+#define NARROW(type)                                                                                                   \
+    for (size_t turn = 0; turn < count; turn++, from += step) {                                                        \
+        uint64_t number;                                                                                               \
+        memcpy(&number, from, sizeof number);                                                                          \
+        type narrow = (type)number;                                                                                    \
+        memcpy(to + turn * sizeof narrow, &narrow, sizeof narrow);                                                     \
+    }
+
+int bytes_add_narrow(struct bytes *bytes, const void *first, size_t step, size_t count, uint64_t most)
+{
+    const uint8_t *from = first;
+    int width = bytes_width(most);
+    uint8_t *to = bytes_extend(bytes, count * (size_t)width);
+    if (to == NULL)
+        return width;
+    switch (width) {
+    case 1:
+        NARROW(uint8_t)
+        break;
+    case 2:
+        NARROW(uint16_t)
+        break;
+    case 4:
+        NARROW(uint32_t)
+        break;
+    default:
+        NARROW(uint64_t)
+    }
+    return width;
+}
+
+static void add_tagged(struct bytes *bytes, uint8_t tag, uint32_t value, int width)
+{
+    uint8_t *to = bytes_extend(bytes, 1 + (size_t)width);
+    if (to == NULL)
+        return;
+    *to++ = tag;
+    while (width-- > 0)
+        *to++ = (uint8_t)(value >> (8 * width));
+}
+
+void bytes_add_array(struct bytes *bytes, uint32_t count)
+{
+    if (count < 16)
+        add_tagged(bytes, (uint8_t)(0x90 | count), 0, 0);
+    else if (count < 1u << 16)
+        add_tagged(bytes, 0xDC, count, 2);
+    else
+        add_tagged(bytes, 0xDD, count, 4);
+}
+
+void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length)
+{
+    if (length < 32)
+        add_tagged(bytes, (uint8_t)(0xA0 | length), 0, 0);
+    else if (length < 1u << 8)
+        add_tagged(bytes, 0xD9, length, 1);
+    else if (length < 1u << 16)
+        add_tagged(bytes, 0xDA, length, 2);
+    else
+        add_tagged(bytes, 0xDB, length, 4);
+    bytes_add(bytes, text, length);
+}
+
+void bytes_add_number(struct bytes *bytes, uint32_t number)
+{
+    if (number < 128)
+        add_tagged(bytes, (uint8_t)number, 0, 0);
+    else if (number < 1u << 8)
+        add_tagged(bytes, 0xCC, number, 1);
+    else if (number < 1u << 16)
+        add_tagged(bytes, 0xCD, number, 2);
+    else
+        add_tagged(bytes, 0xCE, number, 4);
+}
+
+void bytes_add_head(struct bytes *bytes, uint32_t length)
+{
+    if (length < 1u << 8)
+        add_tagged(bytes, 0xC4, length, 1);
+    else if (length < 1u << 16)
+        add_tagged(bytes, 0xC5, length, 2);
+    else
+        add_tagged(bytes, 0xC6, length, 4);
+}

@@ -1,0 +1,31 @@
+/* Bytes in the making. Whoever writes need not look whether there was memory: `failed` tells at the end. */
+#ifndef LSO_BYTES_H
+#define LSO_BYTES_H
+
+#include "kernel.h"
+
+struct bytes {
+    uint8_t *data;
+    size_t used, room;
+    int failed;
+};
+
+/* Room for so many bytes more, to be filled by the caller; NULL where there is no memory. */
+uint8_t *bytes_extend(struct bytes *bytes, size_t length);
+
+void bytes_add(struct bytes *bytes, const void *data, size_t length);
+
+/* `count` numbers from 0 on, each `step` bytes behind the one before, in the smallest width that holds `most`; the width. */
+int bytes_add_narrow(struct bytes *bytes, const void *first, size_t step, size_t count, uint64_t most);
+
+int bytes_width(uint64_t most);
+
+/* MessagePack. */
+void bytes_add_array(struct bytes *bytes, uint32_t count);
+void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length);
+void bytes_add_number(struct bytes *bytes, uint32_t number);
+
+/* The head of `length` bytes that follow. */
+void bytes_add_head(struct bytes *bytes, uint32_t length);
+
+#endif

@@ -1,0 +1,348 @@
+/* Reads a body: every byte once, and every event by itself, so that none need be written like another. */
+#include "batch.h"
+#include "times.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Guessed before it is known; events of pipelines are that long. */
+enum { EVENT_BYTES = 160 };
+
+enum field {
+    FIELD_NONE = 0,
+    FIELD_EVENT_TYPE = 1,
+    FIELD_STATUS = 2,
+    FIELD_LATENCY = 4,
+    FIELD_TS = 8,
+    FIELD_RUN = 16,
+    FIELD_STAGE = 32,
+    FIELD_SYSTEM = 64,
+    FIELD_PAYLOAD = 128,
+};
+
+struct reader {
+    struct text text;
+    const struct rules *rules;
+    const struct post *post;
+    struct events *events;
+    int64_t containers;
+};
+
+static int is_word(struct span name, const char *word)
+{
+    return memcmp(name.at, word, name.length) == 0;
+}
+
+/* The field of a name; lengths first, since most of them differ. */
+static enum field field_of(struct span name)
+{
+    switch (name.length) {
+    case 2:
+        return is_word(name, "ts") ? FIELD_TS : FIELD_NONE;
+    case 5:
+        return is_word(name, "stage") ? FIELD_STAGE : FIELD_NONE;
+    case 6:
+        return is_word(name, "status") ? FIELD_STATUS : is_word(name, "run_id") ? FIELD_RUN : FIELD_NONE;
+    case 7:
+        return is_word(name, "payload") ? FIELD_PAYLOAD : FIELD_NONE;
+    case 9:
+        return is_word(name, "system_id") ? FIELD_SYSTEM : FIELD_NONE;
+    case 10:
+        return is_word(name, "event_type")   ? FIELD_EVENT_TYPE
+               : is_word(name, "latency_ms") ? FIELD_LATENCY
+                                             : FIELD_NONE;
+    default:
+        return FIELD_NONE;
+    }
+}
+
+static int take_name(struct reader *reader, struct names *names, uint32_t *position)
+{
+    struct span name;
+    if (!json_take_string(&reader->text, &name) || name.length == 0 || name.length > reader->rules->name_bytes)
+        return 0;
+    *position = names_number(names, name);
+    return *position != UINT32_MAX;
+}
+
+/* The number of a name that may be absent. */
+static int take_number(struct reader *reader, struct names *names, uint64_t *number)
+{
+    uint32_t position;
+    if (!take_name(reader, names, &position))
+        return 0;
+    *number = (uint64_t)position + 1;
+    return 1;
+}
+
+static uint8_t kinds_of(const struct rules *rules, struct span name)
+{
+    for (int64_t at = 0; at < rules->word_count; at++) {
+        const struct word *word = &rules->words[at];
+        if (word->length == name.length && memcmp(word->text, name.at, name.length) == 0)
+            return word->kinds;
+    }
+    return 0;
+}
+
+/* What the type means is looked up when it is first met. */
+static int take_event_type(struct reader *reader, struct event *event)
+{
+    struct events *events = reader->events;
+    uint32_t position, before = events->event_types.count;
+    if (!take_name(reader, &events->event_types, &position))
+        return 0;
+    event->event_type = position;
+    if (events->event_types.count == before)
+        return 1;
+    if (position >= events->kind_room) {
+        uint8_t *kinds = realloc(events->kinds, events->event_types.room);
+        if (kinds == NULL)
+            return 0;
+        events->kinds = kinds;
+        events->kind_room = events->event_types.room;
+    }
+    events->kinds[position] = kinds_of(reader->rules, events->event_types.all[position]);
+    return 1;
+}
+
+static int take_status(struct reader *reader, struct event *event)
+{
+    struct span status;
+    if (!json_take_string(&reader->text, &status))
+        return 0;
+    if (status.length == 5 && is_word(status, "error"))
+        event->flags |= EVENT_ERROR;
+    else if (status.length != 2 || !is_word(status, "ok"))
+        return 0;
+    return 1;
+}
+
+/* To the nearest whole number, ties to even: added to this, a double below 2^51 has no bits left behind its point. */
+static uint64_t rounded(double value)
+{
+    const double shift = 6755399441055744.0;
+    double sum = value + shift;
+    uint64_t bits, zero;
+    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&zero, &shift, sizeof zero);
+    return bits - zero;
+}
+
+static int take_latency(struct reader *reader, struct event *event)
+{
+    if (!json_take_decimal(&reader->text, &event->latency_ms) || event->latency_ms > reader->rules->latency_ms_max)
+        return 0;
+    event->latency_us = rounded(event->latency_ms * 1000.0);
+    event->flags |= EVENT_HAS_LATENCY;
+    return 1;
+}
+
+static int take_ts(struct reader *reader, struct event *event)
+{
+    struct span ts;
+    if (!json_take_string(&reader->text, &ts))
+        return 0;
+    event->ts_ms = times_ms(ts.at, ts.length);
+    event->flags |= EVENT_HAS_TS;
+    return event->ts_ms != TIMES_NONE;
+}
+
+static int take_system(struct reader *reader)
+{
+    int64_t system_id;
+    return json_take_whole(&reader->text, &system_id) && system_id == reader->post->system_id;
+}
+
+static int take_payload(struct reader *reader, struct event *event)
+{
+    const uint8_t *start = reader->text.at;
+    if (!json_skip_object(&reader->text, (int)reader->rules->payload_depth, &reader->containers))
+        return 0;
+    event->payload = (struct span){start, (uint32_t)(reader->text.at - start)};
+    return event->payload.length <= reader->rules->payload_bytes;
+}
+
+static int take_value(struct reader *reader, enum field field, struct event *event)
+{
+    if (json_is_at(&reader->text, 'n'))
+        return field != FIELD_EVENT_TYPE && field != FIELD_STATUS && json_take_null(&reader->text);
+    switch (field) {
+    case FIELD_EVENT_TYPE:
+        return take_event_type(reader, event);
+    case FIELD_STATUS:
+        return take_status(reader, event);
+    case FIELD_LATENCY:
+        return take_latency(reader, event);
+    case FIELD_TS:
+        return take_ts(reader, event);
+    case FIELD_RUN:
+        return take_number(reader, &reader->events->runs, &event->run);
+    case FIELD_STAGE:
+        return take_number(reader, &reader->events->stages, &event->stage);
+    case FIELD_SYSTEM:
+        return take_system(reader);
+    case FIELD_PAYLOAD:
+        return take_payload(reader, event);
+    default:
+        return 0;
+    }
+}
+
+/* A member's name, up to its value. */
+static enum field take_field(struct text *text)
+{
+    struct span name;
+    if (!json_take_string(text, &name))
+        return FIELD_NONE;
+    json_skip_space(text);
+    if (!json_take(text, ':'))
+        return FIELD_NONE;
+    json_skip_space(text);
+    return field_of(name);
+}
+
+static int take_event(struct reader *reader, struct event *event)
+{
+    struct text *text = &reader->text;
+    unsigned seen = 0;
+    if (!json_take(text, '{'))
+        return 0;
+    reader->containers++;
+    do {
+        json_skip_space(text);
+        enum field field = take_field(text);
+        if (field == FIELD_NONE || (seen & field) || !take_value(reader, field, event))
+            return 0;
+        seen |= field;
+        json_skip_space(text);
+    } while (json_take(text, ','));
+    if (!json_take(text, '}') || !(seen & FIELD_EVENT_TYPE) || !(seen & FIELD_STATUS))
+        return 0;
+    return (event->flags & EVENT_HAS_LATENCY) || (reader->events->kinds[event->event_type] & KIND_UNTIMED);
+}
+
+static int make_room(struct reader *reader)
+{
+    struct events *events = reader->events;
+    if ((int64_t)events->count >= reader->post->most_events)
+        return 0;
+    if (events->count < events->room)
+        return 1;
+    size_t room = events->room ? events->room * 2 : (size_t)(reader->text.end - reader->text.at) / EVENT_BYTES + 8;
+    struct event *all = realloc(events->all, room * sizeof *all);
+    if (all == NULL)
+        return 0;
+    events->all = all;
+    events->room = room;
+    return 1;
+}
+
+static int take_next(struct reader *reader)
+{
+    if (!make_room(reader))
+        return 0;
+    struct event *event = &reader->events->all[reader->events->count++];
+    memset(event, 0, sizeof *event);
+    return take_event(reader, event);
+}
+
+/* One event a line; what stands behind the last line end may be missing, and no line is blank. */
+static int take_lines(struct reader *reader)
+{
+    struct text *text = &reader->text;
+    while (text->at < text->end) {
+        json_skip_space(text);
+        if (!take_next(reader))
+            return 0;
+        json_skip_space(text);
+        if (text->at < text->end && !json_take(text, '\n'))
+            return 0;
+    }
+    return 1;
+}
+
+static int take_envelope(struct reader *reader)
+{
+    struct text *text = &reader->text;
+    struct span name;
+    json_skip_space(text);
+    if (!json_take(text, '{'))
+        return 0;
+    json_skip_space(text);
+    if (!json_take_string(text, &name) || name.length != 6 || !is_word(name, "events"))
+        return 0;
+    json_skip_space(text);
+    if (!json_take(text, ':'))
+        return 0;
+    json_skip_space(text);
+    if (!json_take(text, '['))
+        return 0;
+    do {
+        json_skip_space(text);
+        if (!take_next(reader))
+            return 0;
+        json_skip_space(text);
+    } while (json_take(text, ','));
+    if (!json_take(text, ']'))
+        return 0;
+    json_skip_space(text);
+    if (!json_take(text, '}'))
+        return 0;
+    json_skip_space(text);
+    reader->containers += 2;
+    return text->at == text->end;
+}
+
+void events_free(struct events *events)
+{
+    free(events->all);
+    free(events->kinds);
+    names_free(&events->stages);
+    names_free(&events->event_types);
+    names_free(&events->runs);
+}
+
+static void settle_times(struct events *events, struct batch *batch)
+{
+    for (size_t at = 0; at < events->count; at++) {
+        const struct event *event = &events->all[at];
+        if ((event->flags & EVENT_HAS_TS) && (!batch->has_ts || event->ts_ms > batch->latest_ts_ms)) {
+            batch->latest_ts_ms = event->ts_ms;
+            batch->has_ts = 1;
+        }
+    }
+}
+
+void lso_free(struct batch *batch);
+
+LSO_EXPORT void lso_free(struct batch *batch)
+{
+    free(batch->block.data);
+    free(batch->parts.data);
+    memset(batch, 0, sizeof *batch);
+}
+
+int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
+             struct batch *batch);
+
+/* The batch of a body, or 0 where it is not certain that every event is good; then there is nothing to free. */
+LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
+                        struct batch *batch)
+{
+    struct events events = {0};
+    struct reader reader = {{body, body + length, post->lines != 0}, rules, post, &events, 0};
+    memset(batch, 0, sizeof *batch);
+    int is_good = length <= UINT32_MAX && (post->lines ? take_lines(&reader) : take_envelope(&reader));
+    if (is_good && events.count > 0 && reader.containers <= post->most_containers) {
+        batch->events = (int64_t)events.count;
+        settle_times(&events, batch);
+        block_write(&events, rules, &batch->block);
+        parts_write(&events, &batch->parts);
+    }
+    events_free(&events);
+    if (batch->events && !batch->block.failed && !batch->parts.failed)
+        return 1;
+    lso_free(batch);
+    return 0;
+}

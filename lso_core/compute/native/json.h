@@ -1,0 +1,56 @@
+/* JSON, value by value, from a text that nobody has looked at yet. Every function answers 0 where the text is not
+   certain to be good; how far it came is then of no meaning. */
+#ifndef LSO_JSON_H
+#define LSO_JSON_H
+
+#include "kernel.h"
+
+/* What is still to be read, and whether an end of line is more than white space. */
+struct text {
+    const uint8_t *at;
+    const uint8_t *end;
+    int lines;
+};
+
+/* Bytes of the text. */
+struct span {
+    const uint8_t *at;
+    uint32_t length;
+};
+
+static inline int json_is_at(const struct text *text, uint8_t byte)
+{
+    return text->at < text->end && *text->at == byte;
+}
+
+static inline int json_take(struct text *text, uint8_t byte)
+{
+    if (!json_is_at(text, byte))
+        return 0;
+    text->at++;
+    return 1;
+}
+
+void json_skip_blanks(struct text *text);
+
+static inline void json_skip_space(struct text *text)
+{
+    if (text->at < text->end && *text->at <= ' ')
+        json_skip_blanks(text);
+}
+
+int json_take_null(struct text *text);
+
+/* A string without escapes; `value` is what stands between its quotes. */
+int json_take_string(struct text *text, struct span *value);
+
+/* A number from 0 on that is known to the last bit: what a correct strtod gives. */
+int json_take_decimal(struct text *text, double *value);
+
+/* A number from 0 on without point and exponent, below 10^18. */
+int json_take_whole(struct text *text, int64_t *value);
+
+/* An object of at most so many levels, with numbers that a double can hold. `containers` counts objects and arrays. */
+int json_skip_object(struct text *text, int depth, int64_t *containers);
+
+#endif

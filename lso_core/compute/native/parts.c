@@ -1,0 +1,100 @@
+/* Writes what the columns do not tell of a batch, as `compute.parts` has it: a MessagePack array of four. */
+#include "batch.h"
+
+#include <string.h>
+
+enum { MEMBERS = 4 };
+
+/* How the run ids of a batch can be told. */
+enum runs { RUNS_NONE, RUNS_ONE, RUNS_EVEN, RUNS_ODD };
+
+static enum runs runs_of(const struct events *events)
+{
+    if (!events->runs.count)
+        return RUNS_NONE;
+    for (size_t at = 0; at < events->count; at++)
+        if (!events->all[at].run)
+            return RUNS_ODD;
+    for (uint32_t at = 1; at < events->runs.count; at++)
+        if (events->runs.all[at].length != events->runs.all[0].length)
+            return RUNS_ODD;
+    return events->runs.count == 1 ? RUNS_ONE : RUNS_EVEN;
+}
+
+/* Room for bytes that are told beside their length. NULL where there is no memory, or they are too many for that. */
+static uint8_t *add_room(struct bytes *parts, size_t length)
+{
+    if (length > UINT32_MAX) {
+        parts->failed = 1;
+        return NULL;
+    }
+    bytes_add_head(parts, (uint32_t)length);
+    return bytes_extend(parts, length);
+}
+
+static void add_run_ids(const struct events *events, enum runs runs, struct bytes *parts)
+{
+    const struct span *ids = events->runs.all;
+    if (runs != RUNS_EVEN) {
+        uint8_t *to = add_room(parts, runs == RUNS_NONE ? 0 : ids->length);
+        if (to != NULL && runs == RUNS_ONE)
+            memcpy(to, ids->at, ids->length);
+        bytes_add_number(parts, 0);
+        return;
+    }
+    uint8_t *to = add_room(parts, events->count * ids->length);
+    for (size_t at = 0; to != NULL && at < events->count; at++, to += ids->length)
+        memcpy(to, ids[events->all[at].run - 1].at, ids->length);
+    bytes_add_number(parts, ids->length);
+}
+
+static void add_payloads(const struct events *events, struct bytes *parts)
+{
+    static const struct span NONE = {(const uint8_t *)"null", 4};
+    size_t length = 1, given = 0; /* each has a bracket or a comma before it, and there is a bracket at the end */
+    for (size_t at = 0; at < events->count; at++) {
+        uint32_t own = events->all[at].payload.length;
+        length += 1 + (own ? own : NONE.length);
+        given += own > 0;
+    }
+    uint8_t *to = add_room(parts, given ? length : 0);
+    if (to == NULL || !given)
+        return;
+    for (size_t at = 0; at < events->count; at++) {
+        const struct span *payload = events->all[at].payload.length ? &events->all[at].payload : &NONE;
+        *to++ = at ? ',' : '[';
+        memcpy(to, payload->at, payload->length);
+        to += payload->length;
+    }
+    *to = ']';
+}
+
+static int are_told_by_columns(const struct events *events)
+{
+    for (size_t at = 0; at < events->count; at++)
+        if ((double)events->all[at].latency_us / 1000.0 != events->all[at].latency_ms)
+            return 0;
+    return 1;
+}
+
+static void add_latencies(const struct events *events, struct bytes *parts)
+{
+    static const uint64_t NOT_A_NUMBER = 0x7FF8000000000000u;
+    size_t count = are_told_by_columns(events) ? 0 : events->count;
+    uint8_t *to = add_room(parts, count * sizeof(double));
+    for (size_t at = 0; to != NULL && at < count; at++, to += sizeof(double)) {
+        const struct event *event = &events->all[at];
+        memcpy(to, event->flags & EVENT_HAS_LATENCY ? (const void *)&event->latency_ms : &NOT_A_NUMBER, sizeof(double));
+    }
+}
+
+void parts_write(const struct events *events, struct bytes *parts)
+{
+    enum runs runs = runs_of(events);
+    if (runs == RUNS_ODD)
+        return;
+    bytes_add_array(parts, MEMBERS);
+    add_run_ids(events, runs, parts);
+    add_payloads(events, parts);
+    add_latencies(events, parts);
+}
