@@ -18,7 +18,12 @@ EXACT = Path(__file__).with_name("exact.c")
 FLAGS = ("-std=c11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")  # fmt: skip
 TESTS = ("tests/compute/test_reader.py", "tests/compute/test_batches.py")
-FIND = "import sys; sys.prefix = sys.argv[1]  # where the library is looked for"
+FIND = """
+import sys
+sys.prefix = sys.argv[1]  # where the library is looked for
+from lso_core.compute import kernel
+assert kernel.trouble() is None, kernel.trouble()
+"""
 TEST = f"""{FIND}
 import pytest
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--timeout=3000", "-k", "not bounded_time", *sys.argv[2:]]))

@@ -33,9 +33,14 @@ static inline int json_take(struct text *text, uint8_t byte)
 
 void json_skip_blanks(struct text *text);
 
+/* Most often there is no space, or one blank. */
 static inline void json_skip_space(struct text *text)
 {
-    if (text->at < text->end && *text->at <= ' ')
+    if (LSO_LIKELY(text->at < text->end && *text->at > ' '))
+        return;
+    if (LSO_LIKELY(text->end - text->at > 1 && text->at[0] == ' ' && text->at[1] > ' '))
+        text->at++;
+    else
         json_skip_blanks(text);
 }
 

@@ -2,6 +2,8 @@
 #ifndef LSO_NAMES_H
 #define LSO_NAMES_H
 
+#include <string.h>
+
 #include "json.h"
 
 struct names {
@@ -15,6 +17,16 @@ struct names {
 
 /* Position of a name that stays where it is; UINT32_MAX where memory is short, or names are made to collide. */
 uint32_t names_number(struct names *names, struct span name);
+
+/* Whether the name that was met last comes again, in quotes. */
+static inline int names_follows(const struct names *names, const struct text *text)
+{
+    if (!names->count)
+        return 0;
+    struct span last = names->all[names->last];
+    return text->end - text->at > (ptrdiff_t)last.length + 1 && text->at[0] == '"' && text->at[last.length + 1] == '"' &&
+           memcmp(text->at + 1, last.at, last.length) == 0;
+}
 
 void names_free(struct names *names);
 

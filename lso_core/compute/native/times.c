@@ -1,5 +1,7 @@
 #include "times.h"
 
+#include <string.h>
+
 
 enum { SECOND = 19 }; /* where the fraction begins */
 
@@ -11,15 +13,25 @@ static int32_t two(const uint8_t *text)
     return (text[0] - '0') * 10 + (text[1] - '0');
 }
 
+/* Whether eight bytes are those of a form, in which 0 stands for any digit. Each byte with its form's bits taken out is
+   0, or up to 9 for a digit; more than 9 sets the highest bit of its sum with 0x76, or has it. */
+static int fit(const uint8_t *text, const char *form)
+{
+    const uint64_t ones = 0x0101010101010101u, highs = ones * 0x80;
+    uint64_t word, wanted;
+    memcpy(&word, text, sizeof word);
+    memcpy(&wanted, form, sizeof wanted);
+    uint64_t rest = word ^ wanted, zeros = wanted ^ (ones * '0');
+    uint64_t digits = ~(((zeros & ~highs) + ~highs) | zeros) & highs; /* the highest bit of each byte that may be a digit */
+    uint64_t others = ~((digits >> 7) * 0xFF);
+    return !(rest & others) && !((rest | ((rest & ~highs) + ones * 0x76)) & digits);
+}
+
 /* Whether the text begins with yyyy-mm-ddThh:mm:ss in digits. */
 static int has_form(const uint8_t *text)
 {
-    static const char FORM[SECOND + 1] = "0000-00-00T00:00:00";
-    int wrong = 0;
-    for (int at = 0; at < SECOND; at++)
-        if (at != 10)
-            wrong |= FORM[at] == '0' ? (uint8_t)(text[at] - '0') > 9 : text[at] != (uint8_t)FORM[at];
-    return !wrong && (text[10] == 'T' || text[10] == 't' || text[10] == ' ');
+    return fit(text, "0000-00-") && (uint8_t)(text[8] - '0') < 10 && (uint8_t)(text[9] - '0') < 10 &&
+           (text[10] == 'T' || text[10] == 't' || text[10] == ' ') && fit(text + 11, "00:00:00");
 }
 
 static int32_t days_in(int32_t year, int32_t month)
