@@ -1,9 +1,9 @@
 """A request's body, decoded and validated into a `Batch`.
 
-Two readings of the same rules. `quick` reads events that are all written alike by columns (`regular`); others it lets
-msgspec decode and validate in one go, and settles what types cannot say with a few operations over the whole body. It
-answers None where it cannot be sure. `careful` then looks at every event
-by itself, names what is wrong, and is the truth: a property test holds the two against each other.
+Two readings of the same rules. `quick` has the kernel read the body (`reader`); what that leaves, it lets msgspec decode and
+validate in one go, and settles what types cannot say with a few operations over the whole body. It answers None where it
+cannot be sure. `careful` then looks at every event by itself, names what is wrong, and is the truth: property tests hold
+the others against it.
 """
 
 import itertools

@@ -99,7 +99,9 @@ def read(body: bytes, system_id: int, most_events: int, most_containers: int, *,
         return None
     batch = _Batch()
     post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST), lines)
-    if not functions.read(body, len(body), _rules(), post, batch):
+    if not functions.read(
+        body, len(body), _rules(), post, batch
+    ):  # behind `bytes` there always is the zero that it wants
         return None
     try:
         return _told(batch)

@@ -45,11 +45,9 @@ struct post {
 struct event {
     int64_t ts_ms;
     double latency_ms;
-    uint64_t latency_us;
-    uint64_t ts_offset;
-    uint64_t stage, run; /* 0 for none, else 1 + position */
-    uint64_t event_type;
     struct span payload; /* of no bytes where there is none */
+    uint32_t stage, run; /* 0 for none, else 1 + position */
+    uint32_t event_type;
     uint8_t flags;
 };
 
@@ -72,7 +70,19 @@ struct batch {
 
 void events_free(struct events *events);
 
-void block_write(struct events *events, const struct rules *rules, struct bytes *block);
+/* The latency in whole microseconds, to the nearest, ties to even: added to the shift, a double below 2^51 has no bits left
+   behind its point. */
+static inline uint64_t event_us(const struct event *event)
+{
+    const double shift = 6755399441055744.0;
+    double sum = event->latency_ms * 1000.0 + shift;
+    uint64_t bits, zero;
+    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&zero, &shift, sizeof zero);
+    return bits - zero;
+}
+
+void block_write(const struct events *events, const struct rules *rules, struct bytes *block);
 void parts_write(const struct events *events, struct bytes *parts);
 
 #endif

@@ -150,7 +150,47 @@ static void add_little(struct bytes *to, uint64_t value, int width)
     bytes_add(to, &value, (size_t)width);
 }
 
-static void add_runs(const struct events *events, const struct told *told, struct bytes *block)
+/* A column of all events, gathered from them before it is written. */
+struct column {
+    uint64_t *numbers;
+    size_t count;
+    uint64_t most;
+};
+
+static void gather_offsets(const struct events *events, int64_t base, struct column *column)
+{
+    column->most = 0;
+    for (size_t at = 0; at < column->count; at++) {
+        const struct event *event = &events->all[at];
+        uint64_t offset = event->flags & EVENT_HAS_TS ? (uint64_t)(event->ts_ms - base) : 0;
+        column->numbers[at] = offset;
+        column->most = offset > column->most ? offset : column->most;
+    }
+}
+
+static void gather_latencies(const struct events *events, struct column *column)
+{
+    column->most = 0;
+    for (size_t at = 0; at < column->count; at++) {
+        uint64_t us = event_us(&events->all[at]);
+        column->numbers[at] = us;
+        column->most = us > column->most ? us : column->most;
+    }
+}
+
+static void gather_positions(const struct events *events, int of_stages, struct column *column)
+{
+    column->most = of_stages ? events->stages.count : events->event_types.count - 1;
+    for (size_t at = 0; at < column->count; at++)
+        column->numbers[at] = of_stages ? events->all[at].stage : events->all[at].event_type;
+}
+
+static void add_column(struct bytes *block, const struct column *column)
+{
+    bytes_add_narrow(block, column->numbers, column->count, column->most);
+}
+
+static void add_runs(const struct events *events, const struct told *told, struct column *column, struct bytes *block)
 {
     struct bytes ids = {0};
     bytes_add_array(&ids, told->id_count);
@@ -164,40 +204,26 @@ static void add_runs(const struct events *events, const struct told *told, struc
     add_little(block, is_alike ? 0 : (uint64_t)bytes_width(told->id_count), 1);
     add_little(block, (uint64_t)told->is_whole, 1);
     bytes_add(block, ids.data, ids.used);
-    bytes_add_narrow(block, told->makers, sizeof *told->makers, told->maker_count, last);
-    if (!is_alike && told->is_whole)
-        bytes_add_narrow(block, &events->all->run, sizeof *events->all, events->count, told->id_count);
-    else if (!is_alike)
-        bytes_add_narrow(block, told->numbers, sizeof *told->numbers, told->maker_count, told->id_count);
+    bytes_add_narrow(block, told->makers, told->maker_count, last);
+    if (!is_alike && told->is_whole) {
+        for (size_t at = 0; at < column->count; at++)
+            column->numbers[at] = events->all[at].run;
+        column->most = told->id_count;
+        add_column(block, column);
+    } else if (!is_alike) {
+        bytes_add_narrow(block, told->numbers, told->maker_count, told->id_count);
+    }
     block->failed |= ids.failed;
     free(ids.data);
 }
 
-/* The earliest time becomes the base of the others; the largest distance from it is the answer. */
-static uint64_t settle_offsets(struct events *events, int64_t *base)
+static int64_t earliest(const struct events *events)
 {
     int64_t first = INT64_MAX;
-    uint64_t most = 0;
     for (size_t at = 0; at < events->count; at++)
         if ((events->all[at].flags & EVENT_HAS_TS) && events->all[at].ts_ms < first)
             first = events->all[at].ts_ms;
-    *base = first == INT64_MAX ? 0 : first;
-    for (size_t at = 0; at < events->count; at++) {
-        struct event *event = &events->all[at];
-        event->ts_offset = event->flags & EVENT_HAS_TS ? (uint64_t)(event->ts_ms - *base) : 0;
-        if (event->ts_offset > most)
-            most = event->ts_offset;
-    }
-    return most;
-}
-
-static uint64_t longest_us(const struct events *events)
-{
-    uint64_t most = 0;
-    for (size_t at = 0; at < events->count; at++)
-        if (events->all[at].latency_us > most)
-            most = events->all[at].latency_us;
-    return most;
+    return first == INT64_MAX ? 0 : first;
 }
 
 static void add_flags(const struct events *events, struct bytes *block)
@@ -207,46 +233,59 @@ static void add_flags(const struct events *events, struct bytes *block)
         flags[at] = events->all[at].flags;
 }
 
-static void write(struct events *events, const struct rules *rules, const struct told *told, struct bytes *block)
+/* The four columns; their widths stand in the head, which is written before them. */
+static void add_columns(const struct events *events, int64_t base, size_t widths, struct column *column,
+                        struct bytes *block)
 {
-    int64_t base;
-    uint64_t most_offset = settle_offsets(events, &base), most_us = longest_us(events);
-    uint32_t stages = events->stages.count, last_type = events->event_types.count - 1;
-    const struct event *first = events->all;
-    size_t step = sizeof *first, count = events->count;
+    uint64_t most[4];
+    for (int turn = 0; turn < 4; turn++) {
+        if (turn == 0)
+            gather_offsets(events, base, column);
+        else if (turn == 1)
+            gather_latencies(events, column);
+        else
+            gather_positions(events, turn == 2, column);
+        most[turn] = column->most;
+        add_column(block, column);
+    }
+    for (int turn = 0; !block->failed && turn < 4; turn++)
+        block->data[widths + (size_t)turn] = (uint8_t)bytes_width(most[turn]);
+}
+
+static void write(const struct events *events, const struct rules *rules, const struct told *told, struct column *column,
+                  struct bytes *block)
+{
+    int64_t base = earliest(events);
     struct bytes names = {0};
     bytes_add_array(&names, 2);
     add_names(&names, &events->stages);
     add_names(&names, &events->event_types);
     bytes_add(block, "LSO", 3);
     add_little(block, (uint64_t)(told->id_count ? rules->columns_format : rules->columns_format_without_runs), 1);
-    add_little(block, count, 4);
+    add_little(block, events->count, 4);
     add_little(block, (uint64_t)base, 8);
-    add_little(block, (uint64_t)bytes_width(most_offset), 1);
-    add_little(block, (uint64_t)bytes_width(most_us), 1);
-    add_little(block, (uint64_t)bytes_width(stages), 1);
-    add_little(block, (uint64_t)bytes_width(last_type), 1);
+    size_t widths = block->used;
+    add_little(block, 0, 4);
     add_little(block, names.used, 4);
     bytes_add(block, names.data, names.used);
     add_flags(events, block);
-    bytes_add_narrow(block, &first->ts_offset, step, count, most_offset);
-    bytes_add_narrow(block, &first->latency_us, step, count, most_us);
-    bytes_add_narrow(block, &first->stage, step, count, stages);
-    bytes_add_narrow(block, &first->event_type, step, count, last_type);
+    add_columns(events, base, widths, column, block);
     if (told->id_count)
-        add_runs(events, told, block);
+        add_runs(events, told, column, block);
     block->failed |= names.failed;
     free(names.data);
 }
 
-void block_write(struct events *events, const struct rules *rules, struct bytes *block)
+void block_write(const struct events *events, const struct rules *rules, struct bytes *block)
 {
     struct told told = {0};
+    struct column column = {malloc(events->count * sizeof *column.numbers), events->count, 0};
     find_told(events, rules, &told);
-    if (told.failed)
+    if (told.failed || column.numbers == NULL)
         block->failed = 1;
     else
-        write(events, rules, &told, block);
+        write(events, rules, &told, &column, block);
+    free(column.numbers);
     names_free(&told.ids);
     free(told.makers);
     free(told.numbers);

@@ -39,20 +39,17 @@ int bytes_width(uint64_t most)
 
 /* A loop for each width, so that each is one that the compiler knows. */
 #define NARROW(type)                                                                                                   \
-    for (size_t turn = 0; turn < count; turn++, from += step) {                                                        \
-        uint64_t number;                                                                                               \
-        memcpy(&number, from, sizeof number);                                                                          \
-        type narrow = (type)number;                                                                                    \
-        memcpy(to + turn * sizeof narrow, &narrow, sizeof narrow);                                                     \
+    for (size_t at = 0; at < count; at++) {                                                                            \
+        type narrow = (type)numbers[at];                                                                               \
+        memcpy(to + at * sizeof narrow, &narrow, sizeof narrow);                                                       \
     }
 
-int bytes_add_narrow(struct bytes *bytes, const void *first, size_t step, size_t count, uint64_t most)
+void bytes_add_narrow(struct bytes *bytes, const uint64_t *numbers, size_t count, uint64_t most)
 {
-    const uint8_t *from = first;
     int width = bytes_width(most);
     uint8_t *to = bytes_extend(bytes, count * (size_t)width);
     if (to == NULL)
-        return width;
+        return;
     switch (width) {
     case 1:
         NARROW(uint8_t)
@@ -66,7 +63,6 @@ int bytes_add_narrow(struct bytes *bytes, const void *first, size_t step, size_t
     default:
         NARROW(uint64_t)
     }
-    return width;
 }
 
 static void add_tagged(struct bytes *bytes, uint8_t tag, uint32_t value, int width)

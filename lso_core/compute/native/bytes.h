@@ -15,8 +15,8 @@ uint8_t *bytes_extend(struct bytes *bytes, size_t length);
 
 void bytes_add(struct bytes *bytes, const void *data, size_t length);
 
-/* `count` numbers from 0 on, each `step` bytes behind the one before, in the smallest width that holds `most`; the width. */
-int bytes_add_narrow(struct bytes *bytes, const void *first, size_t step, size_t count, uint64_t most);
+/* Numbers in the smallest width that holds `most`. */
+void bytes_add_narrow(struct bytes *bytes, const uint64_t *numbers, size_t count, uint64_t most);
 
 int bytes_width(uint64_t most);
 

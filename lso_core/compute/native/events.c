@@ -78,12 +78,12 @@ static int take_name(struct reader *reader, struct names *names, uint32_t *posit
 }
 
 /* The number of a name that may be absent. */
-static int take_number(struct reader *reader, struct names *names, uint64_t *number)
+static int take_number(struct reader *reader, struct names *names, uint32_t *number)
 {
     uint32_t position;
     if (!take_name(reader, names, &position))
         return 0;
-    *number = (uint64_t)position + 1;
+    *number = position + 1;
     return 1;
 }
 
@@ -130,22 +130,10 @@ static int take_status(struct reader *reader, struct event *event)
     return 1;
 }
 
-/* To the nearest whole number, ties to even: added to this, a double below 2^51 has no bits left behind its point. */
-static uint64_t rounded(double value)
-{
-    const double shift = 6755399441055744.0;
-    double sum = value + shift;
-    uint64_t bits, zero;
-    memcpy(&bits, &sum, sizeof bits);
-    memcpy(&zero, &shift, sizeof zero);
-    return bits - zero;
-}
-
 static int take_latency(struct reader *reader, struct event *event)
 {
     if (!json_take_decimal(&reader->text, &event->latency_ms) || event->latency_ms > reader->rules->latency_ms_max)
         return 0;
-    event->latency_us = rounded(event->latency_ms * 1000.0);
     event->flags |= EVENT_HAS_LATENCY;
     return 1;
 }
@@ -348,7 +336,8 @@ LSO_EXPORT void lso_free(struct batch *batch)
 int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
              struct batch *batch);
 
-/* The batch of a body, or 0 where it is not certain that every event is good; then there is nothing to free. */
+/* The batch of a body behind which there is a zero, or 0 where it is not certain that every event is good; then there is
+   nothing to free. */
 LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
                         struct batch *batch)
 {

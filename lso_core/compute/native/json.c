@@ -45,16 +45,15 @@ static inline int is_digit(uint8_t byte)
 
 static inline int has_digit(const struct text *text)
 {
-    return text->at < text->end && is_digit(*text->at);
+    return is_digit(*text->at);
 }
 
 void json_skip_blanks(struct text *text)
 {
-    while (text->at < text->end) {
+    for (;; text->at++) {
         uint8_t byte = *text->at;
         if (byte != ' ' && byte != '\t' && byte != '\r' && (byte != '\n' || text->lines))
             return;
-        text->at++;
     }
 }
 
@@ -145,11 +144,12 @@ static int hex_of(struct text *text, uint32_t *value)
 static int skip_escape(struct text *text)
 {
     uint32_t first, second;
-    if (text->at == text->end)
+    uint8_t kind = *text->at;
+    if (kind == 0)
         return 0;
-    uint8_t kind = *text->at++;
+    text->at++;
     if (kind != 'u')
-        return kind != 0 && strchr("\"\\/bfnrt", kind) != NULL;
+        return strchr("\"\\/bfnrt", kind) != NULL;
     if (!hex_of(text, &first))
         return 0;
     if (first < 0xD800 || first > 0xDFFF)
@@ -165,8 +165,6 @@ static inline int skip_string(struct text *text, int escapes)
         return 0;
     for (;;) {
         skip_plain(text);
-        if (text->at == text->end)
-            return 0;
         uint8_t byte = *text->at;
         if (byte == '"') {
             text->at++;
@@ -257,7 +255,7 @@ static int value_of(uint64_t digits, int scale, double *value)
 static int take_exponent(struct text *text, int *exponent)
 {
     *exponent = 0;
-    if (text->at == text->end || (*text->at | 0x20) != 'e')
+    if ((*text->at | 0x20) != 'e')
         return 1;
     text->at++;
     int is_negative = json_is_at(text, '-');
@@ -365,7 +363,7 @@ static inline int skip_name(struct text *text, const struct nest *nest)
             return 0;
     }
     json_skip_space(text);
-    return text->at < text->end;
+    return 1;
 }
 
 static int skip_scalar(struct text *text)

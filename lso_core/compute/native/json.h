@@ -5,7 +5,8 @@
 
 #include "kernel.h"
 
-/* What is still to be read, and whether an end of line is more than white space. */
+/* What is still to be read, and whether an end of line is more than white space. At `end` there is a zero, which no JSON
+   has: so to look at one byte more needs no look whether there is one. */
 struct text {
     const uint8_t *at;
     const uint8_t *end;
@@ -20,7 +21,7 @@ struct span {
 
 static inline int json_is_at(const struct text *text, uint8_t byte)
 {
-    return text->at < text->end && *text->at == byte;
+    return *text->at == byte;
 }
 
 static inline int json_take(struct text *text, uint8_t byte)
@@ -36,9 +37,9 @@ void json_skip_blanks(struct text *text);
 /* Most often there is no space, or one blank. */
 static inline void json_skip_space(struct text *text)
 {
-    if (LSO_LIKELY(text->at < text->end && *text->at > ' '))
+    if (LSO_LIKELY(*text->at > ' '))
         return;
-    if (LSO_LIKELY(text->end - text->at > 1 && text->at[0] == ' ' && text->at[1] > ' '))
+    if (LSO_LIKELY(text->at[0] == ' ' && text->at[1] > ' '))
         text->at++;
     else
         json_skip_blanks(text);

@@ -72,7 +72,7 @@ static void add_payloads(const struct events *events, struct bytes *parts)
 static int are_told_by_columns(const struct events *events)
 {
     for (size_t at = 0; at < events->count; at++)
-        if ((double)events->all[at].latency_us / 1000.0 != events->all[at].latency_ms)
+        if ((double)event_us(&events->all[at]) / 1000.0 != events->all[at].latency_ms)
             return 0;
     return 1;
 }
