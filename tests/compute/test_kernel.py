@@ -10,6 +10,7 @@ import pytest
 
 from lso_core.compute import kernel, native
 from lso_core.compute.native import build
+from scripts import _venv
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = 'int lso_number(void);\n__attribute__((visibility("default"))) int lso_number(void) { return 1; }\n'
@@ -113,3 +114,12 @@ def test_without_a_library_nothing_fails(tmp_path: Path) -> None:
     lone = f"import sys; sys.prefix = {str(tmp_path)!r}; {code}"
     done = subprocess.run([sys.executable, "-c", lone], check=True, capture_output=True, text=True, env=environ)
     assert f"None\nthe kernels of this release were not compiled into {tmp_path}\n" == done.stdout
+
+
+def test_what_installs_says_in_a_sentence_that_there_is_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _venv._compile(tmp_path)
+    said = "LSO works, but takes events in more slowly than it could: there is no C compiler on the PATH (cc, gcc, clang).\n"
+    assert said == capsys.readouterr().err
