@@ -42,7 +42,8 @@ def ensure(prefix: Path, folder: Path = native.FOLDER) -> bool:
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
-    for stale in wanted.parent.glob("lso-kernel-*.so"):
+    kind_of_machine = wanted.name.rpartition("-")[0]
+    for stale in wanted.parent.glob(f"{kind_of_machine}-*.so"):
         if stale != wanted:
             stale.unlink(missing_ok=True)
     return True

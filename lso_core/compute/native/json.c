@@ -10,28 +10,38 @@ enum { MOST_DIGITS = 19, MOST_DEPTH = 63, LONGEST_NUMBER = 300, LARGEST_EXPONENT
 static const uint64_t ONES = 0x0101010101010101u;
 static const uint64_t HIGHS = 0x8080808080808080u;
 
-static const uint64_t WHOLE_POWERS[MOST_DIGITS + 1] = {
+/* Powers of five, as far as 64 bits have them. */
+static const uint64_t FIVES[] = {
     1u,
-    10u,
-    100u,
-    1000u,
-    10000u,
-    100000u,
-    1000000u,
-    10000000u,
-    100000000u,
-    1000000000u,
-    10000000000u,
-    100000000000u,
-    1000000000000u,
-    10000000000000u,
-    100000000000000u,
-    1000000000000000u,
-    10000000000000000u,
-    100000000000000000u,
-    1000000000000000000u,
-    10000000000000000000u,
+    5u,
+    25u,
+    125u,
+    625u,
+    3125u,
+    15625u,
+    78125u,
+    390625u,
+    1953125u,
+    9765625u,
+    48828125u,
+    244140625u,
+    1220703125u,
+    6103515625u,
+    30517578125u,
+    152587890625u,
+    762939453125u,
+    3814697265625u,
+    19073486328125u,
+    95367431640625u,
+    476837158203125u,
+    2384185791015625u,
+    11920928955078125u,
+    59604644775390625u,
+    298023223876953125u,
+    1490116119384765625u,
+    7450580596923828125u,
 };
+enum { MOST_FIVES = 27 };
 
 /* As far as a double has them exactly. */
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
@@ -209,22 +219,22 @@ int json_take_whole(struct text *text, int64_t *value)
     return text->at > start && (*start != '0' || text->at - start == 1);
 }
 
-/* digits / 10^scale to the nearest double, ties to even: a whole number of 128 bits is divided, so nothing is lost. */
+/* digits / 10^scale to the nearest double, ties to even: a whole number of 128 bits is divided by the power of five, so
+   nothing is lost, and the power of two goes to the exponent. */
 static int divide_exactly(uint64_t digits, int scale, double *value)
 {
 #ifdef __SIZEOF_INT128__
     int shift = __builtin_clzll(digits);
     unsigned __int128 dividend = (unsigned __int128)(digits << shift) << 64;
-    unsigned __int128 quotient = dividend / WHOLE_POWERS[scale];
-    uint64_t high = (uint64_t)(quotient >> 64);
-    int bits = high ? 128 - __builtin_clzll(high) : 64 - __builtin_clzll((uint64_t)quotient);
-    int spare = bits - DBL_MANT_DIG; /* at least 10: the quotient is not below 2^63 */
+    unsigned __int128 quotient = dividend / FIVES[scale];
+    /* Bits that a double has no room for. The quotient is above 2^64: 2^127 at least, divided by less than 2^63. */
+    int spare = 128 - __builtin_clzll((uint64_t)(quotient >> 64)) - DBL_MANT_DIG;
     unsigned __int128 rest = quotient & (((unsigned __int128)1 << spare) - 1), half = (unsigned __int128)1 << (spare - 1);
     uint64_t kept = (uint64_t)(quotient >> spare);
-    int is_exact = dividend % WHOLE_POWERS[scale] == 0;
+    int is_exact = dividend % FIVES[scale] == 0;
     if (rest > half || (rest == half && (!is_exact || (kept & 1))))
         kept++;
-    *value = ldexp((double)kept, spare - 64 - shift);
+    *value = ldexp((double)kept, spare - 64 - shift - scale);
     return 1;
 #else
     (void)digits, (void)scale, (void)value;
@@ -238,17 +248,12 @@ static int value_of(uint64_t digits, int scale, double *value)
         *value = 0.0;
         return 1;
     }
-    if (scale < 0) {
-        if (scale < -MOST_DIGITS || digits > UINT64_MAX / WHOLE_POWERS[-scale])
-            return 0;
-        digits *= WHOLE_POWERS[-scale];
-        scale = 0;
-    }
-    if (LSO_LIKELY(scale <= MOST_EXACT && digits <= (uint64_t)1 << DBL_MANT_DIG)) {
-        *value = (double)digits / POWERS[scale]; /* both are exact, so this rounds once */
+    if (LSO_LIKELY(scale <= MOST_EXACT && scale >= -MOST_EXACT && digits <= (uint64_t)1 << DBL_MANT_DIG)) {
+        /* Both are exact, so this rounds once. */
+        *value = scale < 0 ? (double)digits * POWERS[-scale] : (double)digits / POWERS[scale];
         return 1;
     }
-    return scale <= MOST_DIGITS && divide_exactly(digits, scale, value);
+    return scale >= 0 && scale <= MOST_FIVES && divide_exactly(digits, scale, value);
 }
 
 /* The exponent that stands behind a number, if there is one. */
