@@ -1,6 +1,7 @@
 """Makes the checkout's environment and keeps it at the lock file: `_venv.py LOCK` prints the environment's directory.
 
-Standard library only, and what of ours needs nothing else: it runs before anything is installed. Whatever is said to the person goes to stderr.
+Standard library only, and what of ours needs nothing else: it runs before anything is installed. Whatever is said to the
+person goes to stderr.
 """
 
 import fcntl

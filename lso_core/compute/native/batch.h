@@ -68,8 +68,6 @@ struct batch {
     struct bytes parts; /* `compute.parts`; nothing where they cannot tell these events */
 };
 
-void events_free(struct events *events);
-
 /* The latency in whole microseconds, to the nearest, ties to even: added to the shift, a double below 2^51 has no bits left
    behind its point. */
 static inline uint64_t event_us(const struct event *event)

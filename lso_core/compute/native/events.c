@@ -304,7 +304,7 @@ static int take_envelope(struct reader *reader)
     return text->at == text->end;
 }
 
-void events_free(struct events *events)
+static void events_free(struct events *events)
 {
     free(events->all);
     free(events->kinds);
@@ -313,7 +313,7 @@ void events_free(struct events *events)
     names_free(&events->runs);
 }
 
-static void settle_times(struct events *events, struct batch *batch)
+static void settle_times(const struct events *events, struct batch *batch)
 {
     for (size_t at = 0; at < events->count; at++) {
         const struct event *event = &events->all[at];
@@ -324,17 +324,12 @@ static void settle_times(struct events *events, struct batch *batch)
     }
 }
 
-void lso_free(struct batch *batch);
-
 LSO_EXPORT void lso_free(struct batch *batch)
 {
     free(batch->block.data);
     free(batch->parts.data);
     memset(batch, 0, sizeof *batch);
 }
-
-int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
-             struct batch *batch);
 
 /* The batch of a body behind which there is a zero, or 0 where it is not certain that every event is good; then there is
    nothing to free. */
