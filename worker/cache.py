@@ -39,9 +39,9 @@ class Known(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """About how many bytes it takes."""
         slots = self.state.slots.values()
-        cells = len(self.state.keys) + sum(len(slot.keys) + len(slot.error_keys) for slot in slots)
+        packed = sum(len(slot.cells) + len(slot.error_cells) for slot in slots)
         watched = _RUN_BYTES * len(self.runs.watched)
-        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + _CELL_BYTES * cells + watched
+        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + packed + _CELL_BYTES * len(self.state.keys) + watched
 
 
 def affordable() -> int:

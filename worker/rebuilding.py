@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
-import numpy as np
 import structlog
 
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
@@ -162,7 +161,7 @@ class Rebuilder:
         watched, lost_runs = _salvage_runs(stored)
         runs = advance(watched, watched, anew.meta.as_of_ms, system.run_limits).runs
         state, summary = summarize(from_slots(anew.meta, slots), system, runs)
-        changed = {start: slot for start, slot in slots.items() if not _same(found.slots.get(start), slot)}
+        changed = {start: slot for start, slot in slots.items() if found.slots.get(start) != slot}
         gone = [slot_field(start) for start in (found.slots.keys() | found.unreadable) - slots.keys()]
         commit = Commit(
             system=system,
@@ -272,7 +271,7 @@ def _merged(system: System, found: Salvaged, anew: Recomputed) -> tuple[dict[int
             continue
         if start >= anew.complete_from_ms:
             replaced += 1
-            different += not _same(before, after)
+            different += before != after
             slots |= {} if after is None else {start: after}
         elif before is not None:
             kept += 1
@@ -339,19 +338,6 @@ def _without_empty(slot: Slot) -> Slot | None:
     if not (stages or event_types or slot.late or slot.clock_skewed):
         return None
     return msgspec.structs.replace(slot, stages=stages, event_types=event_types)
-
-
-def _same(one: Slot | None, other: Slot | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return (
-        np.array_equal(one.keys, other.keys)
-        and np.array_equal(one.counts, other.counts)
-        and np.array_equal(one.error_keys, other.error_keys)
-        and np.array_equal(one.error_counts, other.error_counts)
-        and (one.stages, one.event_types, one.late, one.clock_skewed)
-        == (other.stages, other.event_types, other.late, other.clock_skewed)
-    )
 
 
 def _place(entry_id: str) -> tuple[int, int]:

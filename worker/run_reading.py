@@ -94,7 +94,7 @@ def _hits(plan: Plan, parts: RunParts) -> list[str]:
     hits = []
     for entry_id, block in reversed(parts.recent):
         try:
-            told = columns.decode(block).runs
+            told = columns.read(block).runs
         except (CorruptEntryError, NewerFormatError):
             continue  # it is among the dead letters, or was folded by a newer worker
         if told is not None and not set(told.ids).isdisjoint(new):
@@ -107,10 +107,10 @@ def _gathered(search: _Search, parts: RunParts) -> Found:
         settled = {run_id: run for run_id, raw in parts.settled.items() if (run := _settled(run_id, raw)) is not None}
     except NewerFormatError as error:
         return error
-    by_id = {arrival.entry_id: arrival.columns for arrival in search.wanted.arrivals}
+    by_id = {arrival.entry_id: arrival.block for arrival in search.wanted.arrivals}
     run_ids = (*search.plan.made, *search.wanted.runs.watched)
     return Gathered(
-        {entry.entry_id: _piece(entry, by_id[entry.entry_id], run_ids) for entry in parts.entries},
+        {entry.entry_id: _piece(entry, by_id[entry.entry_id].columns(), run_ids) for entry in parts.entries},
         [_piece(entry, columns.decode(entry.columns), search.plan.made) for entry in search.older],
         settled,
     )

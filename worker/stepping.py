@@ -95,7 +95,7 @@ def decode(entries: list[Entry]) -> Decoded:
         try:
             if entry.at_ms is None:
                 raise CorruptEntryError("the entry has no time of arrival")
-            arrivals.append(Arrival(entry.at_ms, columns.decode(entry.columns), entry.entry_id))
+            arrivals.append(Arrival(entry.at_ms, columns.read(entry.columns), entry.entry_id))
         except NewerFormatError as error:
             return Decoded(taken, arrivals, dead, dead_at, error)
         except CorruptEntryError as error:

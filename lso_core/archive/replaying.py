@@ -13,7 +13,7 @@ from lso_core.archive.files import Files
 from lso_core.archive.layout import Kind, Part, Period, Piece, chain, folder
 from lso_core.archive.rollups import rollups_of
 from lso_core.archive.tables import TIME
-from lso_core.compute.columns import Columns, to_us
+from lso_core.compute.columns import Columns, block_of, to_us
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.packing import Ints
 from lso_core.compute.rollups import Rollup, encode, merge
@@ -59,7 +59,7 @@ class Replayer:
             now_ms = arrivals[-1].at_ms
             folded = fold(state, arrivals, Window(), now_ms + 1)
             state, rows = folded.state, merge([*rows, *folded.rows], Width.MINUTE)
-            events += sum(len(arrival.columns) for arrival in arrivals)
+            events += sum(len(arrival.block) for arrival in arrivals)
         rows = merge([*rows, *fold(state, [], Window(), now_ms + 2 * Width.MINUTE).rows], Width.MINUTE)
         made = [row for row in rows if self._from_ms <= row.start_ms < self._to_ms]
         if self._into is not None:
@@ -111,7 +111,7 @@ def _entries(table: pa.Table, part: Part, begin_ms: int) -> Iterator[Arrival]:
     starts = np.flatnonzero(np.concatenate(([True], (ms[1:] != ms[:-1]) | (sequence[1:] != sequence[:-1]))))
     for start, end in zip(starts, [*starts[1:], table.num_rows], strict=True):
         if (int(ms[start]), int(sequence[start])) > part.after and at[start] >= begin_ms:
-            yield Arrival(int(at[start]), _cut(whole, int(start), int(end)))
+            yield Arrival(int(at[start]), block_of(_cut(whole, int(start), int(end))))
 
 
 def _columns(table: pa.Table) -> Columns:

@@ -7,9 +7,11 @@ CRC-32 of all before it. Widths are as small as the batch allows.
 """
 
 import enum
+import functools
+import itertools
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import lz4.block
@@ -17,8 +19,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import run_ids, timestamps
-from lso_core.compute.packing import Ints, UnknownWidthError, narrow, widen
+from lso_core.compute import kernel, run_ids, timestamps
+from lso_core.compute.packing import WIDTHS, Ints, narrow, widen
 from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model.events import Event
 
@@ -36,6 +38,8 @@ _CRC: Final = struct.Struct("<I")
 _PREFIX: Final = len(MAGIC) + _HEADER.size
 
 _ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
+
+_WIDTHS: Final = frozenset(WIDTHS)
 
 _BODY: Final = struct.Struct("<BI")
 """A BodyKind, and the inflated length."""
@@ -160,36 +164,90 @@ def sealed(*parts: bytes) -> bytes:
     return block + _CRC.pack(zlib.crc32(block))
 
 
+class Block(msgspec.Struct, frozen=True):
+    """A block that was found whole, and what is told before its columns."""
+
+    data: bytes
+    at: int
+    """Where its columns begin."""
+    count: int
+    base_ms: int
+    widths: bytes
+    """Bytes of a ts offset, of a latency, of a stage, of a type."""
+    stages: tuple[str, ...]
+    event_types: tuple[str, ...]
+    runs: RunIds | None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def columns(self) -> Columns:
+        """The columns, each as an array."""
+        flags = np.frombuffer(self.data, np.uint8, self.count, self.at)
+        offsets, latency_us, stage, event_type = self._numbers()
+        has_ts = (flags & _HAS_TS).astype(np.bool_)
+        return Columns(
+            ts_ms=np.where(has_ts, offsets + self.base_ms, 0),
+            has_ts=has_ts,
+            latency_us=latency_us,
+            has_latency=(flags & _HAS_LATENCY).astype(np.bool_),
+            error=(flags & _ERROR).astype(np.bool_),
+            stage=stage,
+            event_type=event_type,
+            stages=self.stages,
+            event_types=self.event_types,
+            runs=self.runs,
+        )
+
+    def check(self) -> None:
+        """Raises CorruptEntryError for columns that cannot be: in no width that there is, or with positions beyond the names."""
+        if not _WIDTHS.issuperset(self.widths):
+            raise CorruptEntryError(f"a column has a width of {max(set(self.widths) - _WIDTHS)} bytes")
+        if (fits := _compiled_fits()) is not None:
+            names = len(self.stages), len(self.event_types)
+            good = fits(self.data, len(self.data), self.at, self.count, self.widths, *names)
+        else:
+            *_, stage, event_type = self._numbers()
+            good = not self.count or (
+                int(stage.max()) <= len(self.stages) and int(event_type.max()) < len(self.event_types)
+            )
+        if not good:
+            raise CorruptEntryError("a position beyond the names")
+
+    def _numbers(self) -> list[Ints]:
+        ends = itertools.accumulate(
+            self.widths, lambda at, width: at + width * self.count, initial=self.at + self.count
+        )
+        return [widen(self.data, width, self.count, at) for width, at in zip(self.widths, ends, strict=False)]
+
+
+@functools.cache
+def _compiled_fits() -> Callable[..., int] | None:
+    """Whether all positions are within the names, by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    text, number = ctypes.c_char_p, ctypes.c_int64
+    return kernel.function("lso_fits", text, number, number, number, text, number, number, result=ctypes.c_int)
+
+
+def block_of(columns: Columns) -> Block:
+    """Columns as a block."""
+    return read(encode(columns))
+
+
 def decode(data: bytes) -> Columns:
     """The columns of a block. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
+    return read(data).columns()
+
+
+def read(data: bytes) -> Block:
+    """A block, checked. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
     count, base, widths, names, at, runs = _read_head(data)
-    flags = np.frombuffer(data, np.uint8, count, at)
-    offsets, latency_us, stage, event_type = _read_numbers(data, widths, count, at + count)
-    _check_positions(stage, len(names.stages), event_type, len(names.event_types))
-    has_ts = (flags & _HAS_TS).astype(np.bool_)
-    return Columns(
-        ts_ms=np.where(has_ts, offsets + base, 0),
-        has_ts=has_ts,
-        latency_us=latency_us,
-        has_latency=(flags & _HAS_LATENCY).astype(np.bool_),
-        error=(flags & _ERROR).astype(np.bool_),
-        stage=stage,
-        event_type=event_type,
-        stages=names.stages,
-        event_types=names.event_types,
-        runs=runs,
-    )
-
-
-def _read_numbers(data: bytes, widths: list[int], count: int, at: int) -> list[Ints]:
-    columns: list[Ints] = []
-    try:
-        for width in widths:
-            columns.append(widen(data, width, count, at))
-            at += count * width
-    except UnknownWidthError as error:
-        raise CorruptEntryError(f"a column has {error}") from error
-    return columns
+    block = Block(data, at, count, base, bytes(widths), names.stages, names.event_types, runs)
+    block.check()
+    return block
 
 
 def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | None]:
@@ -214,11 +272,6 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | 
     except ValueError as error:  # also of msgspec and of Unicode
         raise CorruptEntryError("the names or the run ids cannot be read") from error
     return count, base, widths, names, at, runs
-
-
-def _check_positions(stage: Ints, stages: int, event_type: Ints, event_types: int) -> None:
-    if len(stage) and (int(stage.max()) > stages or int(event_type.max()) >= event_types):
-        raise CorruptEntryError("a position beyond the names")
 
 
 def pack_body(body: bytes, kind: BodyKind) -> bytes:

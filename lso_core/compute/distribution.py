@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 
 from lso_core.compute import histogram
+from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
 from lso_core.compute.rollups import Column, Rollup
-from lso_core.compute.state import NO_CELLS, NO_EVENTS, Tally
+from lso_core.compute.state import NO_EVENTS, Tally
 from lso_core.model.series import Grid
 
 FINEST: Final = 1_024

@@ -11,32 +11,25 @@ afterwards (behind its time, late, or out of a backlog) makes a row more of it. 
 and the slots.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from lso_core.compute import histogram, rollups
-from lso_core.compute.columns import Columns
-from lso_core.compute.histogram import INDEX_BITS, Int64
+from lso_core.compute import rollups
+from lso_core.compute.columns import Block
+from lso_core.compute.grouping import Entry, Groups, Seen, grouping, type_table
 from lso_core.compute.rollups import Rollup
-from lso_core.compute.state import NO_CELLS, Meta, Slot, State, Tally
-from lso_core.model.events import EVENT_TYPES, LIFECYCLE, OTHER, STAGES
+from lso_core.compute.state import Arrived, Meta, Slot, State
+from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
 from lso_core.model.rollups import Width
 from lso_core.model.windows import SLOT_MS, Window
-
-_STAGE_BITS: Final = 8
-"""Stage numbers are at most STAGES + 1, for OTHER."""
-_CELL_BITS: Final = _STAGE_BITS + INDEX_BITS
 
 
 class Arrival(msgspec.Struct, frozen=True):
     """One decoded entry: the events of one POST and when Redis took them."""
 
     at_ms: int
-    columns: Columns
+    block: Block
     entry_id: str = ""
 
 
@@ -59,20 +52,25 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     dropped = frozenset(state.slots.keys() - rolled.slots.keys())
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
     meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
-    rows, arrived = _finished(state, written_ms), dict[int, Slot]()
+    rows, arrived = _finished(state, written_ms), dict[int, Arrived]()
     if arrivals:
-        events, meta = _gather(arrivals, meta, rolled.slots.values(), window)
-        arrived, after = _to_slots(events, start_ms), _behind(events, written_ms, meta)
+        entries, meta = _gather(arrivals, meta, rolled.slots.values(), window)
+        grouped = grouping(entries)
+        groups = grouped.by_slot(start_ms // SLOT_MS)
+        meta = _with_times(meta, groups.seen)
+        arrived = {number * SLOT_MS: slot for number, slot in groups.arrived().items()}
+        passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if groups.seen.passed else None
+        after = _behind(arrived, passed, written_ms, meta)
         rows = rollups.merge([*rows, *after], Width.MINUTE) if rows and after else rows or after
     return Folded(rolled.add(arrived, meta), frozenset(arrived), dropped, rows)
 
 
 def unwritten(meta: Meta, slots: dict[int, Slot]) -> list[Rollup]:
     """What is counted and in no row yet, as the rows that it would make; only slots from `written_ms` on matter."""
-    minutes: dict[int, list[Slot]] = {}
+    minutes: dict[int, list[Arrived]] = {}
     for start, slot in slots.items():
         if start >= meta.written_ms:
-            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
+            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot.opened())
     rows = (rollups.from_slots(start, minutes[start], meta) for start in sorted(minutes))
     return [row for row in rows if row.event_types]
 
@@ -84,86 +82,44 @@ def _finished(state: State, before_ms: int) -> list[Rollup]:
     return unwritten(state.meta, {start: slot for start, slot in state.slots.items() if start < before_ms})
 
 
-class _Events(msgspec.Struct, frozen=True):
-    """The events of all arrivals by column, with names turned into the state's numbers."""
+def _gather(
+    arrivals: Sequence[Arrival], meta: Meta, slots: Collection[Slot], window: Window
+) -> tuple[list[Entry], Meta]:
+    """The arrivals with the numbers that the state has for their names, and the meta with these names."""
+    blocks = [arrival.block for arrival in arrivals]
+    used = {number for slot in slots for number in slot.stages}
+    stages, stage = _number([b.stages for b in blocks], meta.stages, used, STAGES, 1)
+    used = {number for slot in slots for number in slot.event_types}
+    types, event_type = _number([b.event_types for b in blocks], meta.event_types, used, EVENT_TYPES, 0)
+    entries = [
+        Entry(
+            arrival.at_ms,
+            window.start_of(arrival.at_ms),
+            block,
+            bytes((0, *map(stage.__getitem__, block.stages))),
+            type_table(block.event_types, event_type),
+        )
+        for arrival, block in zip(arrivals, blocks, strict=True)
+    ]
+    return entries, msgspec.structs.replace(meta, stages=stages, event_types=types)
 
-    at_ms: Int64
-    time_ms: Int64
-    """min(ts, at)"""
-    latency_us: Int64
-    has_latency: npt.NDArray[np.bool_]
-    error: npt.NDArray[np.bool_]
-    stage: Int64
-    event_type: Int64
-    lifecycle: npt.NDArray[np.bool_]
-    late: npt.NDArray[np.bool_]
-    """Before the window of its arrival."""
-    skewed: npt.NDArray[np.bool_]
 
-
-def _gather(arrivals: Sequence[Arrival], meta: Meta, slots: Iterable[Slot], window: Window) -> tuple[_Events, Meta]:
-    """All events of all arrivals in one set of columns, and the meta with their names and last times."""
-    blocks = [arrival.columns for arrival in arrivals]
-    sizes = [len(block) for block in blocks]
-    slots = list(slots)
-    stages, stage = _number(
-        [b.stages for b in blocks], meta.stages, {s for slot in slots for s in slot.stages}, STAGES, 1
-    )
-    types, event_type = _number(
-        [b.event_types for b in blocks],
-        meta.event_types,
-        {t for slot in slots for t in slot.event_types},
-        EVENT_TYPES,
-        0,
-    )
-    at = np.repeat(np.array([arrival.at_ms for arrival in arrivals], np.int64), sizes)
-    starts = np.repeat(np.array([window.start_of(arrival.at_ms) for arrival in arrivals], np.int64), sizes)
-    ts, has_ts = _join([b.ts_ms for b in blocks]), np.concatenate([b.has_ts for b in blocks])
-    time = np.where(has_ts, np.minimum(ts, at), at)
-    late = time < starts  # both sides of the window's start are slot boundaries, so this compares slots
-    life = np.concatenate([_is_lifecycle(b.event_types)[b.event_type] for b in blocks])
-    error = np.concatenate([b.error for b in blocks])
-    meta = msgspec.structs.replace(
+def _with_times(meta: Meta, seen: Seen) -> Meta:
+    return msgspec.structs.replace(
         meta,
-        stages=stages,
-        event_types=types,
-        last_event_ms=_latest(meta.last_event_ms, time),
-        last_counted_ms=_latest(meta.last_counted_ms, time[~life]),
-        last_ok_ms=_latest(meta.last_ok_ms, time[~life & ~error]),
+        last_event_ms=_latest(meta.last_event_ms, seen.latest),
+        last_counted_ms=_latest(meta.last_counted_ms, seen.latest_counted),
+        last_ok_ms=_latest(meta.last_ok_ms, seen.latest_ok),
     )
-    events = _Events(
-        at_ms=at,
-        time_ms=time,
-        latency_us=_join([b.latency_us for b in blocks]),
-        has_latency=np.concatenate([b.has_latency for b in blocks]),
-        error=error,
-        stage=_join([table[b.stage] for table, b in zip(stage, blocks, strict=True)]),
-        event_type=_join([table[b.event_type] for table, b in zip(event_type, blocks, strict=True)]),
-        lifecycle=life,
-        late=late,
-        skewed=has_ts & (ts > at),
-    )
-    return events, meta
 
 
-def _join(columns: list[Int64]) -> Int64:
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-
-def _is_lifecycle(event_types: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    return np.array([name in LIFECYCLE for name in event_types], np.bool_)
-
-
-def _latest(known: int | None, times: Int64) -> int | None:
-    if not len(times):
-        return known
-    latest = int(times.max())
-    return latest if known is None else max(known, latest)
+def _latest(*times: int | None) -> int | None:
+    return max((time for time in times if time is not None), default=None)
 
 
 def _number(
     blocks: list[tuple[str, ...]], known: tuple[str, ...], used: set[int], cap: int, first: int
-) -> tuple[tuple[str, ...], list[Int64]]:
+) -> tuple[tuple[str, ...], dict[str, int]]:
     """Give every name of every block its number in the state.
 
     Args:
@@ -174,7 +130,7 @@ def _number(
         first: 1 where number 0 means "no name", else 0.
 
     Returns:
-        The state's names, and for each block the table from its numbers to the state's.
+        The state's names, and the number of each.
     """
     names = list(known)
     number = {name: at + first for at, name in enumerate(names)}
@@ -196,118 +152,22 @@ def _number(
                 names.append(OTHER)
                 number[OTHER] = len(names) - 1 + first
             number[name] = number[OTHER]
-    head = [0] if first else []
-    return tuple(names), [np.array([*head, *(number[name] for name in block)], np.int64) for block in blocks]
+    return tuple(names), number
 
 
-def _to_slots(events: _Events, start_ms: int) -> dict[int, Slot]:
-    """The events cut into slots; those whose slot has left the window since they arrived are passed over.
-
-    A late event is only counted as late, in the slot of its arrival.
+def _behind(arrived: dict[int, Arrived], passed: Groups | None, before_ms: int, meta: Meta) -> list[Rollup]:
+    """The rows of the events before `before_ms`, each in the minute in which it happened: of those that arrived in slots,
+    and of those that are in none, because they are late or their slot has left the window.
     """
-    slot = np.where(events.late, events.at_ms, events.time_ms) // SLOT_MS
-    first = start_ms // SLOT_MS
-    inside = slot >= first
-    slots: dict[int, Slot] = {}
-    shown = inside & ~events.late
-    _add_shown(slots, events, slot, shown)
-    for number, _, count in _tally(slot[inside & events.late]):
-        _add(slots, {number: Slot(late=count)})
-    for number, _, count in _tally(slot[inside & events.skewed]):
-        _add(slots, {number: Slot(clock_skewed=count)})
-    return {number * SLOT_MS: slot for number, slot in slots.items()}
-
-
-def _behind(events: _Events, before_ms: int, meta: Meta) -> list[Rollup]:
-    """The rows of the events before `before_ms`, late or not, each in the minute in which it happened."""
-    chosen = events.time_ms < before_ms
-    if not chosen.any():
-        return []
-    minute = events.time_ms // Width.MINUTE
-    slots: dict[int, Slot] = {}
-    _add_shown(slots, events, minute, chosen)
-    late: dict[int, dict[int, int]] = {number: {} for number in slots}
-    revising = chosen & events.late & ~events.lifecycle
-    for number, stage, count in _tally(minute[revising], events.stage[revising]):
-        late[number][stage] = count
-    return [rollups.from_slots(number * Width.MINUTE, [slots[number]], meta, late[number]) for number in sorted(slots)]
-
-
-def _add_shown(slots: dict[int, Slot], events: _Events, number: Int64, shown: npt.NDArray[np.bool_]) -> None:
-    """Add the events that are shown to the slots with their `number`, and count those that are no lifecycle events."""
-    _add(slots, _counted_slots(events, number, shown & ~events.lifecycle))
-    for slot, event_type, count in _tally(number[shown], events.event_type[shown]):
-        _add(slots, {slot: Slot(event_types={event_type: count})})
-
-
-def _add(slots: dict[int, Slot], more: dict[int, Slot]) -> None:
-    for number, slot in more.items():
-        slots[number] = slots[number].plus(slot) if number in slots else slot
-
-
-def _tally(slot: Int64, value: Int64 | None = None) -> list[tuple[int, int, int]]:
-    """(number of the slot, value, count) of every distinct pair."""
-    if not len(slot):
-        return []
-    packed = slot if value is None else slot << _STAGE_BITS | value
-    pairs, counts = np.unique(packed, return_counts=True)
-    slots, values = (pairs, np.zeros_like(pairs)) if value is None else (pairs >> _STAGE_BITS, pairs & 0xFF)
-    return list(zip(slots.tolist(), values.tolist(), counts.tolist(), strict=True))
-
-
-def _counted_slots(events: _Events, slot: Int64, counted: npt.NDArray[np.bool_]) -> dict[int, Slot]:
-    """Histogram cells and tallies of the counted events, by the number of their slot.
-
-    One sort over (slot, stage, histogram index), packed in one integer, puts equal cells side by side, the cells of a
-    stage, and the stages of a slot; everything after it is a reduction over runs.
-    """
-    if not counted.any():
-        return {}
-    latency, timed = events.latency_us[counted], events.has_latency[counted]
-    group = slot[counted] << _STAGE_BITS | events.stage[counted]
-    packed = group << INDEX_BITS | histogram.index_of(latency)
-    order = np.argsort(packed, kind="stable")
-    packed, group, latency, timed = packed[order], group[order], latency[order], timed[order]
-    error, groups = events.error[counted][order], histogram.starts_of(group)
-    tallies = _tallies(error, latency, timed, groups)
-    cells, errors = _cells(packed[timed]), _cells(packed[timed & error])
-    slots: dict[int, Slot] = {}
-    numbers = (group[groups] >> _STAGE_BITS).tolist()
-    for number in dict.fromkeys(numbers):
-        slots[number] = Slot(*_cells_of(number, *cells), *_cells_of(number, *errors), {})
-    for number, stage, tally in zip(numbers, (group[groups] & 0xFF).tolist(), tallies, strict=True):
-        slots[number].stages[stage] = tally
-    return slots
-
-
-def _cells(packed: Int64) -> tuple[Int64, Int64]:
-    """The distinct values of an ordered array, and how often each stands there."""
-    if not len(packed):
-        return NO_CELLS, NO_CELLS
-    starts = histogram.starts_of(packed)
-    return packed[starts], histogram.lengths_of(starts, len(packed)).astype(np.int64)
-
-
-def _cells_of(number: int, cells: Int64, counts: Int64) -> tuple[Int64, Int64]:
-    """The cells of one slot."""
-    if not len(cells):
-        return NO_CELLS, NO_CELLS
-    low, high = np.searchsorted(cells, [number << _CELL_BITS, (number + 1) << _CELL_BITS])
-    return cells[low:high] & ((1 << _CELL_BITS) - 1), counts[low:high]
-
-
-def _tallies(
-    error: npt.NDArray[np.bool_], latency: Int64, timed: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp]
-) -> list[Tally]:
-    """One Tally a group; events are ordered by group, which start at `groups`."""
-    untimed = ~timed
-    totals = histogram.lengths_of(groups, len(latency))
-    sums = (
-        totals,
-        np.add.reduceat(error.astype(np.int64), groups),
-        np.add.reduceat(timed.astype(np.int64), groups),
-        np.add.reduceat(np.where(untimed, 0, latency), groups),
-        np.minimum.reduceat(np.where(untimed, histogram.HIGHEST_US, latency), groups),
-        np.maximum.reduceat(np.where(untimed, 0, latency), groups),
-    )
-    return [Tally(*row) for row in zip(*(column.tolist() for column in sums), strict=True)]
+    minutes, late = dict[int, list[Arrived]](), dict[int, dict[int, int]]()
+    for start, slot in arrived.items():
+        if start < before_ms and slot.event_types:
+            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
+    if passed is not None:
+        late = passed.late()
+        for number, slot in passed.arrived().items():
+            minutes.setdefault(number * Width.MINUTE, []).append(slot)
+    return [
+        rollups.from_slots(start, minutes[start], meta, late.get(start // Width.MINUTE, rollups.NONE_LATE))
+        for start in sorted(minutes)
+    ]

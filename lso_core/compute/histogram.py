@@ -6,10 +6,15 @@ the value at percentile p of n values is the one at rank ceil(p / 100 * n), as t
 the Python library rounds the rank instead and can be off by a whole value.
 """
 
-from typing import Final, TypeVar
+import functools
+import struct
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from lso_core.compute import kernel
 
 Int64 = npt.NDArray[np.int64]
 Count = TypeVar("Count", int, Int64)
@@ -56,8 +61,11 @@ def rank_of(percentile: float, total: Count) -> Count:
     Counted in whole parts: 99.9 % of 1,000 is rank 999, though in binary 99.9 / 100 * 1000 is a hair above it.
     A percentile is from 0 to 100 and has at most PERCENTILE_DIGITS digits behind the point; at 0 it is the least value.
     """
-    parts = max(1, round(percentile * 10**PERCENTILE_DIGITS))
-    return -(-total * parts // (100 * 10**PERCENTILE_DIGITS))
+    return -(-total * _parts(percentile) // (100 * 10**PERCENTILE_DIGITS))
+
+
+def _parts(percentile: float) -> int:
+    return max(1, round(percentile * 10**PERCENTILE_DIGITS))
 
 
 def values_at(percentiles: tuple[float, ...], index: Int64, counts: Int64) -> list[int]:
@@ -81,12 +89,30 @@ def values_of_each(
     return found
 
 
+def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
+    """The values in µs at ascending percentiles: of all cells together, then of each of the groups in their order.
+
+    A key is group << INDEX_BITS | index, keys ascend, and there are cells of just so many groups, at least one.
+    """
+    if (compiled := _compiled_percentiles()) is not None:
+        return compiled(wanted, keys, counts, groups)
+    index = keys & INDEX_MASK
+    all_index, all_counts = sum_cells(index, counts)
+    starts = starts_of(keys >> INDEX_BITS)
+    if len(starts) != groups:
+        raise ValueError("the cells are not of as many stages as was told")
+    bounds = np.concatenate(((0,), starts + len(all_index), (len(all_index) + len(index),)))
+    return values_of_each(wanted, np.concatenate((all_index, index)), np.concatenate((all_counts, counts)), bounds)
+
+
 def add_cells(keys: Int64, counts: Int64, more_keys: Int64, more_counts: Int64) -> tuple[Int64, Int64]:
     """The sum of two sparse tables with ascending keys: ascending keys, and no cell whose count is 0."""
     if not len(keys):
         return more_keys, more_counts
     if not len(more_keys):
         return keys, counts
+    if (compiled := _compiled_add()) is not None:
+        return compiled(keys, counts, more_keys, more_counts)
     return sum_cells(np.concatenate((keys, more_keys)), np.concatenate((counts, more_counts)))
 
 
@@ -94,12 +120,99 @@ def sum_cells(keys: Int64, counts: Int64) -> tuple[Int64, Int64]:
     """Cells in any order, equal keys added together: ascending keys, and no cell whose count is 0."""
     if not len(keys):
         return keys, counts
+    if (compiled := _compiled_sum()) is not None:
+        return compiled(keys, counts)
     order = np.argsort(keys, kind="stable")
     keys, counts = keys[order], counts[order]
     first = starts_of(keys)
     keys, counts = keys[first], np.add.reduceat(counts, first)
     full = counts != 0
     return (keys, counts) if full.all() else (keys[full], counts[full])
+
+
+Cells = tuple[Int64, Int64]
+
+
+@functools.cache
+def _compiled_sum() -> Callable[[Int64, Int64], Cells] | None:
+    """`sum_cells` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    run: Any = kernel.function("lso_sum_cells", address, address, number, address, address, result=number)
+
+    def sum_cells(keys: Int64, counts: Int64) -> Cells:
+        keys, counts = _plain(keys), _plain(counts)
+        sums = np.empty((2, len(keys)), np.int64)
+        return _found(sums, run(keys.ctypes.data, counts.ctypes.data, len(keys), *_rows_at(sums)))
+
+    return sum_cells
+
+
+@functools.cache
+def _compiled_add() -> Callable[[Int64, Int64, Int64, Int64], Cells] | None:
+    """`add_cells` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    table = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    run: Any = kernel.function("lso_add_cells", *table, *table, *table[:2], result=ctypes.c_int64)
+
+    def add_cells(*tables: Int64) -> Cells:
+        keys, counts, more_keys, more_counts = map(_plain, tables)
+        sums = np.empty((2, len(keys) + len(more_keys)), np.int64)
+        one = (keys.ctypes.data, counts.ctypes.data, len(keys))
+        other = (more_keys.ctypes.data, more_counts.ctypes.data, len(more_keys))
+        return _found(sums, run(*one, *other, *_rows_at(sums)))
+
+    return add_cells
+
+
+@functools.cache
+def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], list[list[int]]] | None:
+    """`percentiles` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    text, address, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+    run: Any = kernel.function(
+        "lso_percentiles", address, address, number, text, number, address, number, result=number
+    )
+
+    def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
+        keys, counts = _plain(keys), _plain(counts)
+        parts, values = (
+            struct.pack(f"={len(wanted)}q", *map(_parts, wanted)),
+            np.empty((1 + groups, len(wanted)), np.int64),
+        )
+        rows = run(keys.ctypes.data, counts.ctypes.data, len(keys), parts, len(wanted), values.ctypes.data, len(values))
+        if rows != len(values):
+            raise MemoryError if rows == -1 else ValueError("the cells are not of as many stages as was told")
+        found: list[list[int]] = values.tolist()
+        return found
+
+    return percentiles
+
+
+def _plain(column: Int64) -> Int64:
+    """The numbers as C wants them: one after another."""
+    return np.ascontiguousarray(column, np.int64)
+
+
+def _rows_at(sums: Int64) -> tuple[int, int]:
+    """The addresses of two rows."""
+    at = sums.ctypes.data
+    return at, at + sums.strides[0]
+
+
+def _found(sums: Int64, found: int) -> Cells:
+    if found < 0:
+        raise MemoryError
+    return sums[0, :found], sums[1, :found]
 
 
 def starts_of(ordered: Int64) -> npt.NDArray[np.intp]:

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-_DTYPES: Final[dict[int, np.dtype[Any]]] = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
+WIDTHS: Final = (1, 2, 4, 8)
+_DTYPES: Final[dict[int, np.dtype[Any]]] = {width: np.dtype(f"<u{width}") for width in WIDTHS}
 
 
 class UnknownWidthError(ValueError):

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lso_core.compute import histogram
+from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
 from lso_core.compute.packing import narrow, view
-from lso_core.compute.state import NO_CELLS, NO_EVENTS, Meta, Slot, Tally
+from lso_core.compute.state import NO_EVENTS, Arrived, Meta, Tally
 from lso_core.model.events import OTHER
 from lso_core.model.rollups import MOST_NAMES, NO_STAGE, Width
 
@@ -65,7 +66,7 @@ class Rollup(msgspec.Struct, frozen=True):
     """By stage, how many of the counted events were late: the answer for this stretch changed by them afterwards."""
 
 
-def from_slots(start_ms: int, slots: Sequence[Slot], meta: Meta, late: Mapping[int, int] = NONE_LATE) -> Rollup:
+def from_slots(start_ms: int, slots: Sequence[Arrived], meta: Meta, late: Mapping[int, int] = NONE_LATE) -> Rollup:
     """The row of a minute from `slots` of it, whose numbers are those of `meta`; so many of each stage were `late`."""
     tallies: dict[int, Tally] = {}
     event_types: dict[str, int] = {}

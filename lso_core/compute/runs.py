@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from lso_core.compute import histogram
+from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival
 from lso_core.compute.histogram import Int64
 from lso_core.compute.run_events import Piece, Share, StageSums, shares
-from lso_core.compute.state import LAST_FORMAT, NO_CELLS
+from lso_core.compute.state import LAST_FORMAT
 from lso_core.model import times
 from lso_core.model.events import OTHER
 from lso_core.model.runs import ENDED, GIVEN_UP_MS, OPEN_RUNS, RUN_STAGES, Limits, RunCounts, RunState
@@ -213,7 +214,7 @@ def plan(runs: Runs, arrivals: Sequence[Arrival]) -> Plan | None:
     touched: set[int] = set()
     tally = runs.tally
     for place, arrival in enumerate(arrivals):
-        told = arrival.columns.runs
+        told = arrival.block.runs
         if told is None or not len(told.makers):
             continue
         ids = told.made()
@@ -233,7 +234,7 @@ def plan(runs: Runs, arrivals: Sequence[Arrival]) -> Plan | None:
 
 def _tells(arrival: Arrival, watched: Mapping[str, Run], made: Mapping[str, None]) -> bool:
     """Whether an arrival that tells of all its events tells of one of the runs."""
-    told = arrival.columns.runs
+    told = arrival.block.runs
     if told is None or not told.whole:
         return False
     return not (watched.keys().isdisjoint(told.ids) and made.keys().isdisjoint(told.ids))

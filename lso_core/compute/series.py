@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lso_core.compute import histogram
+from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
 from lso_core.compute.rollups import Column, Rollup
-from lso_core.compute.state import NO_CELLS
 from lso_core.model.series import Grid, Metric, check_points
 
 Floats = npt.NDArray[np.float64]

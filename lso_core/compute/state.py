@@ -4,17 +4,20 @@ Values are immutable: a fold makes a new state that shares the untouched slots, 
 nothing to undo. Stored form: one hash field of meta and one a slot, each behind a version byte.
 """
 
+import functools
+import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from lso_core.compute import histogram
+from lso_core.compute import cells, histogram
+from lso_core.compute.cells import EMPTY, NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import Int64
-from lso_core.compute.packing import narrow, widen
 from lso_core.model.health import Health
 from lso_core.model.windows import SLOT_MS
 
@@ -23,12 +26,9 @@ STATE_FORMAT: Final = 2
 LAST_FORMAT: Final = 31
 """No release writes a higher one, so that text in the place of a value is not taken for a newer release's."""
 SLOT_PREFIX: Final = b"s"
-NO_CELLS: Final = np.empty(0, np.int64)
 
 _SEAL: Final = struct.Struct("<BI")
 """format, CRC-32 of all that follows, from format 2 on begun with the format."""
-_CELLS: Final = struct.Struct("<IBB")
-"""cells, bytes of a key, bytes of a count."""
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,31 +62,80 @@ NO_EVENTS: Final = Tally(0, 0, 0, 0, 0, 0)
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """One slot of event time. A cell's key is stage << INDEX_BITS | histogram index; keys ascend."""
+    """One slot of event time. A cell's key is stage << INDEX_BITS | histogram index."""
 
-    keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    error_keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    error_counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
-    """The cells of the errors among them, for history: it tells what was right and in time."""
+    cells: bytes = EMPTY
+    """As `compute.cells` packs them: a window has a hundred thousand, most of which a fold does not change."""
+    error_cells: bytes = EMPTY
+    """Those of the errors among them, for history: it tells what was right and in time."""
     stages: dict[int, Tally] = {}
     """By stage number; 0 is for events without a stage."""
     event_types: dict[int, int] = {}
     late: int = 0
     clock_skewed: int = 0
 
-    def plus(self, other: "Slot") -> "Slot":
-        """Both slots in one."""
-        keys, counts = histogram.add_cells(self.keys, self.counts, other.keys, other.counts)
-        errors = histogram.add_cells(self.error_keys, self.error_counts, other.error_keys, other.error_counts)
-        stages = dict(self.stages)
-        for stage, tally in other.stages.items():
-            stages[stage] = stages.get(stage, NO_EVENTS).plus(tally)
-        event_types = dict(self.event_types)
-        for event_type, count in other.event_types.items():
-            event_types[event_type] = event_types.get(event_type, 0) + count
-        late, skewed = self.late + other.late, self.clock_skewed + other.clock_skewed
-        return Slot(keys, counts, *errors, stages, event_types, late, skewed)
+    def opened(self) -> "Arrived":
+        """The same, with cells that are not packed."""
+        packed = cells.unpack(self.cells), cells.unpack(self.error_cells)
+        return Arrived(*packed[0], *packed[1], self.stages, self.event_types, self.late, self.clock_skewed)
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """What comes to a slot: the same, with cells that are not packed."""
+
+    keys: Int64 = NO_CELLS
+    counts: Int64 = NO_CELLS
+    error_keys: Int64 = NO_CELLS
+    error_counts: Int64 = NO_CELLS
+    stages: dict[int, Tally] = {}
+    event_types: dict[int, int] = {}
+    late: int = 0
+    clock_skewed: int = 0
+
+
+def add(slots: Sequence[Slot], arrived: Sequence[Arrived]) -> list[Slot]:
+    """Each slot with what comes to it."""
+    all_cells = _add_cells([slot.cells for slot in slots], [(more.keys, more.counts) for more in arrived])
+    errors = _add_cells(
+        [slot.error_cells for slot in slots], [(more.error_keys, more.error_counts) for more in arrived]
+    )
+    return [
+        Slot(
+            packed,
+            error_cells,
+            _add_tallies(slot.stages, more.stages),
+            _add_counts(slot.event_types, more.event_types),
+            slot.late + more.late,
+            slot.clock_skewed + more.clock_skewed,
+        )
+        for slot, more, packed, error_cells in zip(slots, arrived, all_cells, errors, strict=True)
+    ]
+
+
+def _add_cells(packed: list[bytes], more: list[tuple[Int64, Int64]]) -> list[bytes]:
+    keys, counts = (np.concatenate(column) for column in zip(*more, strict=True))
+    return cells.add(packed, keys, counts, [0, *itertools.accumulate(len(keys) for keys, _ in more)])
+
+
+def _add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, Tally]:
+    if not known:
+        return more
+    sums = dict(known)
+    for stage, tally in more.items():
+        sums[stage] = sums[stage].plus(tally) if stage in sums else tally
+    return sums
+
+
+def _add_counts(known: dict[int, int], more: dict[int, int]) -> dict[int, int]:
+    if not known:
+        return more
+    sums = dict(known)
+    for number, count in more.items():
+        sums[number] = sums.get(number, 0) + count
+    return sums
+
+
+NO_SLOT: Final = Slot()
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True):
@@ -123,29 +172,34 @@ class State(msgspec.Struct, frozen=True):
         if not gone:
             return self
         slots = {start: slot for start, slot in self.slots.items() if start >= start_ms}
+        found = [cells.unpack(slot.cells) for slot in gone]
         keys, counts = histogram.sum_cells(
-            np.concatenate((self.keys, *(slot.keys for slot in gone))),
-            np.concatenate((self.counts, *(-slot.counts for slot in gone))),
+            np.concatenate((self.keys, *(keys for keys, _ in found))),
+            np.concatenate((self.counts, *(-counts for _, counts in found))),
         )
         return State(self.meta, slots, keys, counts)
 
-    def add(self, arrived: dict[int, Slot], meta: Meta) -> "State":
+    def add(self, arrived: dict[int, Arrived], meta: Meta) -> "State":
         """The state with what arrived added to its slots."""
         if not arrived:
             return State(meta, self.slots, self.keys, self.counts)
-        slots = dict(self.slots)
-        for start, slot in arrived.items():
-            slots[start] = slots[start].plus(slot) if start in slots else slot
-        keys, counts = histogram.sum_cells(
-            np.concatenate((self.keys, *(slot.keys for slot in arrived.values()))),
-            np.concatenate((self.counts, *(slot.counts for slot in arrived.values()))),
+        sums = add([self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values()))
+        more = histogram.sum_cells(
+            np.concatenate([more.keys for more in arrived.values()]),
+            np.concatenate([more.counts for more in arrived.values()]),
         )
-        return State(meta, slots, keys, counts)
+        keys, counts = histogram.add_cells(self.keys, self.counts, *more)
+        return State(meta, self.slots | dict(zip(arrived, sums, strict=True)), keys, counts)
 
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
     """A state with its cells added up."""
-    return State(meta).add(slots, meta)
+    found = [cells.unpack(slot.cells) for slot in slots.values()]
+    keys, counts = histogram.sum_cells(
+        np.concatenate((NO_CELLS, *(keys for keys, _ in found))),
+        np.concatenate((NO_CELLS, *(counts for _, counts in found))),
+    )
+    return State(meta, slots, keys, counts)
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -168,21 +222,9 @@ def decode_meta(data: bytes) -> Meta:
 def encode_slot(slot: Slot) -> bytes:
     """All cells, the cells of errors, and the sums."""
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
-    cells = _pack_cells(slot.keys, slot.counts) + _pack_cells(slot.error_keys, slot.error_counts)
-    return _SEAL.pack(STATE_FORMAT, zlib.crc32(cells + sums, STATE_FORMAT)) + cells + sums
-
-
-def _pack_cells(keys: Int64, counts: Int64) -> bytes:
-    """Keys as differences to the one before: they ascend, so most fit a byte or two."""
-    steps, packed = narrow(_steps(keys)), narrow(counts)
-    return _CELLS.pack(len(steps), steps.itemsize, packed.itemsize) + steps.tobytes() + packed.tobytes()
-
-
-def _steps(keys: Int64) -> Int64:
-    """Each key's distance to the one before; for few keys faster than np.diff."""
-    steps = keys.copy()
-    steps[1:] -= keys[:-1]
-    return steps
+    parts = (slot.cells, slot.error_cells, sums)
+    checksum = functools.reduce(lambda sealed, part: zlib.crc32(part, sealed), parts, STATE_FORMAT)
+    return b"".join((_SEAL.pack(STATE_FORMAT, checksum), *parts))
 
 
 def decode_slot(data: bytes) -> Slot:
@@ -192,22 +234,12 @@ def decode_slot(data: bytes) -> Slot:
     if len(data) < _SEAL.size or zlib.crc32(memoryview(data)[_SEAL.size :], begun) != _SEAL.unpack_from(data)[1]:
         raise CorruptEntryError("a slot's checksum does not match")
     try:
-        keys, counts, at = _unpack_cells(data, _SEAL.size)
-        error_keys, error_counts, at = _unpack_cells(data, at) if data[0] > 1 else (NO_CELLS, NO_CELLS, at)
+        all_cells, at = cells.cut(data, _SEAL.size)
+        errors, at = cells.cut(data, at) if data[0] > 1 else (EMPTY, at)
         sums = _read_sums.decode(memoryview(data)[at:])
     except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise CorruptEntryError("a slot cannot be read") from error
-    return Slot(keys, counts, error_keys, error_counts, *sums)
-
-
-def _unpack_cells(data: bytes, at: int) -> tuple[Int64, Int64, int]:
-    """Keys, counts, and where they end."""
-    cells, key_width, count_width = _CELLS.unpack_from(data, at)
-    at += _CELLS.size
-    steps = widen(data, key_width, cells, at)
-    at += cells * key_width
-    counts = widen(data, count_width, cells, at)
-    return np.cumsum(steps), counts, at + cells * count_width
+    return Slot(all_cells, errors, *sums)
 
 
 def _check_format(data: bytes) -> None:

@@ -3,10 +3,8 @@
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from lso_core.compute import classify, histogram
-from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK
 from lso_core.compute.runs import Runs
 from lso_core.compute.state import NO_EVENTS, State, Tally
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
@@ -82,18 +80,12 @@ def _rate(tally: Tally) -> float | None:
 
 
 def _latencies(state: State, overall: Tally, by_stage: dict[int, Tally]) -> list[Latency]:
-    """The distributions over all stages and of each stage; a dozen small sums cost as much as one over all of them."""
-    index, counts = state.keys & INDEX_MASK, state.counts
-    all_index, all_counts = histogram.sum_cells(index, counts)
+    """The distributions over all stages and of each stage."""
     timed = [number for number, tally in by_stage.items() if tally.timed]
     if not timed:
         return [Latency()] * (1 + len(by_stage))
     # The cells of each stage lie together and in its order, and every stage that has cells is among the timed.
-    starts = state.keys.searchsorted(np.array(timed) << INDEX_BITS)
-    bounds = np.concatenate(((0,), starts + len(all_index), (len(all_index) + len(index),)))
-    found = histogram.values_of_each(
-        PERCENTILES, np.concatenate((all_index, index)), np.concatenate((all_counts, counts)), bounds
-    )
+    found = histogram.percentiles(PERCENTILES, state.keys, state.counts, len(timed))
     values = dict(zip(timed, found[1:], strict=True))
     return [_latency(found[0], overall), *(_latency(values.get(number, []), by_stage[number]) for number in by_stage)]
 

@@ -129,13 +129,13 @@ def columns_round() -> Columns:
     """The fold alone, the fold with decoding, and a sort of as many integers."""
     blocks = [_block(number) for number in range(ENTRIES)]
     at_ms = time.time_ns() // 1_000_000
-    arrivals = [Arrival(at_ms, columns.decode(block)) for block in blocks]
+    arrivals = [Arrival(at_ms, columns.read(block)) for block in blocks]
     window = Window(WINDOW_S)
     state = fold(empty_state(at_ms), arrivals, window, at_ms + 1).state
     numbers = np.random.default_rng(1).integers(0, 1 << 40, ENTRIES * BATCH)
 
     def decode_and_fold() -> None:
-        fold(state, [Arrival(at_ms, columns.decode(block)) for block in blocks], window, at_ms + 1)
+        fold(state, [Arrival(at_ms, columns.read(block)) for block in blocks], window, at_ms + 1)
 
     return Columns(
         _rate(lambda: fold(state, arrivals, window, at_ms + 1)),

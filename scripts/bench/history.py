@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lso_core.compute import histogram, rollups
-from lso_core.compute.columns import Columns
+from lso_core.compute.columns import Columns, block_of
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.series import lines
@@ -88,7 +88,7 @@ def folds(events: int, count: int) -> tuple[float, float, float]:
     sizes: list[int] = []
     for second in range(count):
         at_ms = START_MS + 1_000 * second
-        arrivals = [Arrival(at_ms, columns(chance, events, at_ms))]
+        arrivals = [Arrival(at_ms, block_of(columns(chance, events, at_ms)))]
         began = time.process_time_ns()
         folded = fold(state, arrivals, window, at_ms + 1)
         encoded = [rollups.encode(row) for row in folded.rows]

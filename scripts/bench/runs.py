@@ -89,7 +89,7 @@ def costs_of(events: list[Event], rounds: int) -> Costs:
     """The figures for batches of such events."""
     cut = columns.cut(events)
     block = columns.encode(cut)
-    arrivals = [Arrival(AT_MS, columns.decode(block), f"{at}-0") for at in range(ENTRIES)]
+    arrivals = [Arrival(AT_MS, columns.read(block), f"{at}-0") for at in range(ENTRIES)]
     under_way = Runs({f"open {at}": Run(f"open {at}") for at in range(OPEN)})
     return Costs(
         _ns(lambda: columns.cut(events), rounds) / BATCH,
@@ -105,7 +105,7 @@ def one_run(rounds: int) -> dict[str, float]:
     pieces = [Piece(entry.entry_id, AT_MS, cut, said(entry, cut, np.arange(BATCH))) for entry, cut in entries]
     [run_id] = {run_id for piece in pieces if piece.columns.runs for run_id in piece.columns.runs.ids}
     before = Runs({run_id: Run(run_id, starts=(0,), first_ms=0, last_ms=0)})
-    planned = _planned(before, [Arrival(AT_MS, cut, entry.entry_id) for entry, cut in entries])
+    planned = _planned(before, [Arrival(AT_MS, columns.block_of(cut), entry.entry_id) for entry, cut in entries])
     events = BATCH * len(entries)
     return {
         "payloads": _ns(lambda: [said(entry, cut, np.arange(BATCH)) for entry, cut in entries], rounds) / events,
@@ -131,7 +131,7 @@ def many_runs(rounds: int) -> dict[str, float]:
     ts = times.to_text(AT_MS)
     events = [Event(kind, "ok", None, ts, f"run {at}") for at in range(BATCH) for kind in ("start", "end")]
     entry, cut = _entry(0, events)
-    planned = _planned(Runs(), [Arrival(AT_MS, cut, entry.entry_id)])
+    planned = _planned(Runs(), [Arrival(AT_MS, columns.block_of(cut), entry.entry_id)])
     piece = Piece(entry.entry_id, AT_MS, cut)
     folded = runs.fold(Runs(), planned, [piece], [], {})
     stored = list(folded.watched.values())

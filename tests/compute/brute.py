@@ -100,7 +100,7 @@ def close(found: float | None, exact: float | None) -> bool:
 
 def arrival(at_ms: int, events: Sequence[Event]) -> Arrival:
     """A batch as folding meets it: cut, packed and unpacked."""
-    return Arrival(at_ms, columns.decode(columns.encode(columns.cut(events))))
+    return Arrival(at_ms, columns.block_of(columns.cut(events)))
 
 
 def as_values(state: State) -> dict[str, Any]:
@@ -114,9 +114,10 @@ def as_values(state: State) -> dict[str, Any]:
         return {(stage(k >> INDEX_BITS), k & INDEX_MASK): c for k, c in zip(keys, counts, strict=True)}
 
     def slot_values(slot: Slot) -> tuple[Any, ...]:
+        opened = slot.opened()
         return (
-            cells(slot.keys.tolist(), slot.counts.tolist()),
-            cells(slot.error_keys.tolist(), slot.error_counts.tolist()),
+            cells(opened.keys.tolist(), opened.counts.tolist()),
+            cells(opened.error_keys.tolist(), opened.error_counts.tolist()),
             {stage(number): tally for number, tally in slot.stages.items()},
             {meta.event_types[number]: many for number, many in slot.event_types.items()},
             slot.late,

@@ -53,7 +53,7 @@ class Book:
     def take(self, events: Sequence[Event], at_ms: int = AT, as_of_ms: int | None = None) -> runs.Advanced:
         """One entry. Earlier entries are looked through for the events of runs that are new."""
         piece = piece_of(f"{at_ms}-{len(self.history)}", at_ms, events)
-        planned = runs.plan(self.runs, [Arrival(at_ms, piece.columns)])
+        planned = runs.plan(self.runs, [Arrival(at_ms, columns.block_of(piece.columns))])
         after = self.runs
         if planned is not None:
             settled = {one: self.settled[one] for one in planned.made if one in self.settled}
@@ -158,7 +158,7 @@ def test_ids_that_make_no_run_are_none() -> None:
     book.take([event("success", 0, stage="load", latency_ms=1.0), event("heartbeat", 1), event("log", 2)])
     book.take([event("custom", 0, latency_ms=1.0)])
     assert not book.all()
-    assert runs.plan(book.runs, [Arrival(AT, book.history[0].columns)]) is None
+    assert runs.plan(book.runs, [Arrival(AT, columns.block_of(book.history[0].columns))]) is None
 
 
 def test_events_without_a_time_count_each() -> None:

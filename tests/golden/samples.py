@@ -80,7 +80,7 @@ def current() -> Mapping[str, int]:
 def written() -> dict[str, bytes]:
     """What this release writes, by kind."""
     cut = columns.cut(EVENTS)
-    folded = fold(state.State(), [Arrival(AT_MS, cut)], SYSTEM.window, AT_MS + 1)
+    folded = fold(state.State(), [Arrival(AT_MS, columns.block_of(cut))], SYSTEM.window, AT_MS + 1)
     judged, summary = summarize(folded.state, SYSTEM)
     before = registry.Record(b"", "L", times.from_text(SYSTEM.created_at), 2, SystemSpec(name="before"))
     return {
@@ -114,7 +114,7 @@ def _runs() -> runs.Runs:
     """The runs of the events, and of an end."""
     events = [*EVENTS, Event("end", "error", 15.0, ts="2025-12-14T14:33:10.600Z", run_id="r1")]
     cut = columns.cut(events)
-    planned = runs.plan(runs.Runs(), [Arrival(AT_MS, cut, "5-1")])
+    planned = runs.plan(runs.Runs(), [Arrival(AT_MS, columns.block_of(cut), "5-1")])
     assert planned is not None
     numbers = np.full((len(SUMMED), 2), np.nan)
     numbers[0, 0] = 3
@@ -164,7 +164,7 @@ def _run_ids(told: RunIds) -> Json:
 
 
 def _slot(data: bytes) -> Json:
-    slot = state.decode_slot(data)
+    slot = state.decode_slot(data).opened()
     return {
         "cells": list(zip(slot.keys.tolist(), slot.counts.tolist(), strict=True)),
         "error_cells": list(zip(slot.error_keys.tolist(), slot.error_counts.tolist(), strict=True)),

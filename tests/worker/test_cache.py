@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lso_core.compute.cells import pack
 from lso_core.compute.state import Meta, Slot, State, from_slots
 from lso_core.model.health import Thresholds
 from lso_core.model.systems import System
@@ -12,7 +13,7 @@ from worker.cache import Cache, Known
 
 
 def known(system_id: int, cells: int = 0) -> Known:
-    slot = Slot(np.arange(cells), np.ones(cells, np.int64))
+    slot = Slot(pack(np.arange(cells), np.ones(cells, np.int64)))
     state = from_slots(Meta(), {0: slot}) if cells else State()
     system = System(
         system_id=system_id,

@@ -1,0 +1,105 @@
+"""Cells of a sparse histogram as they are stored: packed, and added to without being unpacked by whoever holds them.
+
+A cell's key is a number from 0 on, its count how many values fall on it; keys ascend. Packed, little-endian: `_HEAD`,
+the steps from each key to the next, of which most fit a byte or two, and the counts, each as wide as the largest needs.
+"""
+
+import functools
+import itertools
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from lso_core.compute import histogram, kernel
+from lso_core.compute.histogram import Int64
+from lso_core.compute.packing import WIDTHS, UnknownWidthError, narrow, widen
+
+NO_CELLS: Final = np.empty(0, np.int64)
+_HEAD: Final = struct.Struct("<IBB")
+"""cells, bytes of a step, bytes of a count."""
+_MOST_BYTES_A_CELL: Final = 16
+
+
+def pack(keys: Int64, counts: Int64) -> bytes:
+    """Ascending keys and their counts as bytes."""
+    steps = keys.copy()
+    steps[1:] -= keys[:-1]
+    steps, packed = narrow(steps), narrow(counts)
+    return _HEAD.pack(len(steps), steps.itemsize, packed.itemsize) + steps.tobytes() + packed.tobytes()
+
+
+EMPTY: Final = pack(NO_CELLS, NO_CELLS)
+
+
+def unpack(packed: bytes) -> tuple[Int64, Int64]:
+    """The keys and counts of `pack`."""
+    cells, step_width, count_width = _HEAD.unpack_from(packed)
+    if not cells:
+        return NO_CELLS, NO_CELLS
+    at = _HEAD.size + cells * step_width
+    return np.cumsum(widen(packed, step_width, cells, _HEAD.size)), widen(packed, count_width, cells, at)
+
+
+def cut(data: bytes, at: int) -> tuple[bytes, int]:
+    """The packed cells that begin at byte `at`, and where they end. Raises ValueError or struct.error where there are none."""
+    cells, *widths = _HEAD.unpack_from(data, at)
+    for width in widths:
+        if width not in WIDTHS:
+            raise UnknownWidthError(f"a width of {width} bytes")
+    end = at + _HEAD.size + cells * sum(widths)
+    if end > len(data):
+        raise ValueError("the cells are cut off")
+    return data[at:end], end
+
+
+def add(packed: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]) -> list[bytes]:
+    """Packed cells with more added: to `packed[i]` those of `keys` and `counts` from `bounds[i]` to before `bounds[i + 1]`.
+
+    Raises ValueError where something is not packed as it should be.
+    """
+    if (compiled := _compiled()) is not None:
+        return compiled(packed, keys, counts, bounds)
+    pieces = [slice(*piece) for piece in itertools.pairwise(bounds)]
+    return [_add(one, keys[piece], counts[piece]) for one, piece in zip(packed, pieces, strict=True)]
+
+
+def _add(packed: bytes, keys: Int64, counts: Int64) -> bytes:
+    return pack(*histogram.add_cells(*unpack(packed), keys, counts)) if len(keys) else packed
+
+
+@functools.cache
+def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list[bytes]] | None:
+    """`add` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    address, texts, number = ctypes.c_void_p, ctypes.POINTER(ctypes.c_char_p), ctypes.c_int64
+    numbers = ctypes.c_char_p
+    arguments = (number, texts, numbers, address, address, numbers, address, number, address)
+    run: Any = kernel.function("lso_add_packed", *arguments, result=ctypes.c_int)
+
+    def add(packed: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]) -> list[bytes]:
+        tables, sizes = len(packed), list(map(len, packed))
+        room = sum(sizes) * (_MOST_BYTES_A_CELL // 2) + len(keys) * _MOST_BYTES_A_CELL + tables * _HEAD.size
+        ends, out = np.empty(tables, np.int64), np.empty(room, np.uint8)
+        keys, counts = np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(counts, np.int64)
+        status = run(
+            tables,
+            (ctypes.c_char_p * tables)(*packed),
+            struct.pack(f"={tables}q", *sizes),
+            keys.ctypes.data,
+            counts.ctypes.data,
+            struct.pack(f"={tables + 1}q", *bounds),
+            out.ctypes.data,
+            room,
+            ends.ctypes.data,
+        )
+        if status:
+            raise MemoryError if status == -1 else ValueError("cells are not packed as they should be")
+        found, at = out.data, [0, *ends.tolist()]
+        return [bytes(found[start:end]) for start, end in itertools.pairwise(at)]
+
+    return add

@@ -1,0 +1,347 @@
+"""Events of many entries grouped by slot or by minute, and counted: the part of a fold that every event goes through.
+
+Two ways to the same groups, which tests hold against each other: a kernel that reads the blocks as they are stored, and
+numpy for machines that have no kernels.
+"""
+
+import functools
+import itertools
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lso_core.compute import histogram, kernel
+from lso_core.compute.cells import NO_CELLS
+from lso_core.compute.columns import Block, Columns
+from lso_core.compute.histogram import INDEX_BITS, Int64
+from lso_core.compute.state import Arrived, Tally
+from lso_core.model.events import LIFECYCLE
+from lso_core.model.rollups import Width
+from lso_core.model.windows import SLOT_MS
+
+Bools = npt.NDArray[np.bool_]
+
+_STAGE_BITS: Final = 8
+"""Stage numbers are at most STAGES + 1, for OTHER; numbers of types are smaller."""
+_CELL_BITS: Final = _STAGE_BITS + INDEX_BITS
+_IS_LIFECYCLE: Final = 1
+"""Below the number of a type, in tables."""
+_NEVER: Final = -(1 << 63)
+_NO_CELLS: Final = (NO_CELLS, NO_CELLS, NO_CELLS, NO_CELLS)
+
+
+class Entry(NamedTuple):
+    """What is grouped of an entry."""
+
+    at_ms: int
+    start_ms: int
+    """Of the window at its arrival: what is before that is late."""
+    block: Block
+    stages: bytes
+    """The state's number of each number of a stage in the block."""
+    event_types: bytes
+    """The same of types, as `type_table` makes it."""
+
+
+class Seen(NamedTuple):
+    """What was seen of all events, grouped or not; times in ms, None where there is no such event."""
+
+    passed: int
+    """Events that are in no slot: late ones, and those whose slot has left the window."""
+    latest: int | None
+    latest_counted: int | None
+    latest_ok: int | None
+
+
+class Groups(msgspec.Struct, frozen=True):
+    """What was counted; everything is in ascending order."""
+
+    groups: list[list[int]]
+    """Of the counted events of a slot, or a minute, and a stage: number, stage, the fields of a Tally, how many were late,
+    where the cells begin and where those of errors do."""
+    kinds: list[list[int]]
+    """Of all events of a number and a type: number, type, how many are shown, were late, were skewed."""
+    seen: Seen
+    keys: Int64
+    counts: Int64
+    error_keys: Int64
+    error_counts: Int64
+
+    def arrived(self) -> dict[int, Arrived]:
+        """By number of the slot or minute: first those with counted events, then those with others, with late ones only."""
+        tallies, starts = dict[int, dict[int, Tally]](), list[tuple[int, int]]()
+        for number, stage, *tally, _, cell, error_cell in self.groups:
+            if number not in tallies:
+                tallies[number] = {}
+                starts.append((cell, error_cell))
+            tallies[number][stage] = Tally(*tally)
+        starts.append((len(self.keys), len(self.error_keys)))
+        cells = dict(zip(tallies, map(self._cut, starts, starts[1:]), strict=True))
+        types, late, skewed = dict[int, dict[int, int]](), dict[int, int](), dict[int, int]()
+        for number, event_type, shown, late_ones, skewed_ones in self.kinds:
+            if shown:
+                types.setdefault(number, {})[event_type] = shown
+            if late_ones:
+                late[number] = late.get(number, 0) + late_ones
+            if skewed_ones:
+                skewed[number] = skewed.get(number, 0) + skewed_ones
+        return {
+            number: Arrived(
+                *cells.get(number, _NO_CELLS),
+                tallies.get(number, {}),
+                types.get(number, {}),
+                late.get(number, 0),
+                skewed.get(number, 0),
+            )
+            for number in dict.fromkeys((*tallies, *types, *late, *skewed))
+        }
+
+    def late(self) -> dict[int, dict[int, int]]:
+        """By minute and stage, how many of the counted events were late."""
+        found: dict[int, dict[int, int]] = {}
+        for number, stage, *_, late, _, _ in self.groups:
+            if late:
+                found.setdefault(number, {})[stage] = late
+        return found
+
+    def _cut(self, low: tuple[int, int], high: tuple[int, int]) -> tuple[Int64, Int64, Int64, Int64]:
+        cells, errors = slice(low[0], high[0]), slice(low[1], high[1])
+        return self.keys[cells], self.counts[cells], self.error_keys[errors], self.error_counts[errors]
+
+
+class Grouping(Protocol):
+    """Entries that can be grouped."""
+
+    def by_slot(self, first: int) -> Groups:
+        """By number of the slot, those of slots from `first` on. A late event counts as late alone, in the slot of its arrival."""
+        ...
+
+    def by_minute(self, first: int, before_ms: int) -> Groups:
+        """By number of the minute in which they happened, those that are in none of these slots, before `before_ms`."""
+        ...
+
+
+def grouping(entries: Sequence[Entry]) -> Grouping:
+    """The quickest way to group entries that there is here."""
+    return Plain(entries) if _compiled() is None else Compiled(entries)
+
+
+def type_table(names: Sequence[str], numbers: dict[str, int]) -> bytes:
+    """The table from the numbers of types in a block to those of the state; it also tells which are lifecycle events."""
+    return bytes([numbers[name] << 1 | (name in LIFECYCLE) for name in names])
+
+
+# By a kernel. Layouts are those of native/fold.h.
+
+_HEAD_FIELDS: Final = 8
+_WIDTHS: Final = (11, 5, 1, 1, 1, 1)
+"""Numbers to a group, to a kind, to the keys and counts of cells and of those of errors."""
+
+
+class Compiled:
+    """Entries as the kernel takes them."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        tables, at = [part for entry in entries for part in (entry.stages, entry.event_types)], 0
+        fields: list[int] = []
+        begins = [0, *itertools.accumulate(map(len, tables))]
+        for place, (at_ms, start_ms, block, stages, event_types) in enumerate(entries):
+            widths = int.from_bytes(block.widths, "little")
+            fields += (at + block.at, block.count, block.base_ms, widths, at_ms, start_ms)
+            fields += (begins[2 * place], len(stages), begins[2 * place + 1], len(event_types))
+            at += len(block.data)
+        self._data = b"".join([entry.block.data for entry in entries])
+        self._blocks = struct.pack(f"={len(fields)}q", *fields)
+        self._entries, self._tables = len(entries), b"".join(tables)
+        self._events = sum(entry.block.count for entry in entries)
+
+    def by_slot(self, first: int) -> Groups:
+        return self._grouped(0, first, 0)
+
+    def by_minute(self, first: int, before_ms: int) -> Groups:
+        return self._grouped(1, first, before_ms)
+
+    def _grouped(self, *how: int) -> Groups:
+        results = np.empty(_HEAD_FIELDS + sum(_WIDTHS) * self._events, np.int64)
+        blocks, tables = (self._blocks, self._entries), (self._tables, len(self._tables))
+        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, self._events, results.ctypes.data)
+        if status:
+            raise MemoryError if status == -1 else ValueError("a block of columns is not as it was told")
+        head = results[:_HEAD_FIELDS].tolist()
+        counts = (head[0], head[1], head[2], head[2], head[3], head[3])
+        parts, at = [], _HEAD_FIELDS
+        for width, count in zip(_WIDTHS, counts, strict=True):
+            parts.append(results[at : at + width * count])
+            at += width * self._events
+        groups, kinds = (part.reshape(-1, width).tolist() for part, width in zip(parts[:2], _WIDTHS, strict=False))
+        seen = Seen(head[4], *(None if time == _NEVER else time for time in head[5:]))
+        return Groups(groups, kinds, seen, *parts[2:])
+
+
+@functools.cache
+def _compiled() -> Any:
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    text, number = ctypes.c_char_p, ctypes.c_int64
+    arguments = (*(text, number) * 3, ctypes.c_int, number, number, number, ctypes.c_void_p)
+    return kernel.function("lso_fold", *arguments, result=ctypes.c_int)
+
+
+# By numpy.
+
+
+class _Events(NamedTuple):
+    """All events of all entries by column, with the state's numbers."""
+
+    at_ms: Int64
+    time_ms: Int64
+    """min(ts, at)"""
+    latency_us: Int64
+    has_latency: Bools
+    error: Bools
+    stage: Int64
+    event_type: Int64
+    lifecycle: Bools
+    late: Bools
+    skewed: Bools
+
+    def where(self, chosen: Bools | npt.NDArray[np.intp]) -> "_Events":
+        """Some of the events, or in another order."""
+        columns: Any = (column[chosen] for column in self)
+        return _Events(*columns)
+
+
+class Plain:
+    """Entries as numpy takes them."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._events = _events_of(entries)
+
+    def by_slot(self, first: int) -> Groups:
+        slot = self._slots()
+        chosen = self._events.where(slot >= first)
+        return self._grouped(first, chosen, slot[slot >= first], ~chosen.late)
+
+    def by_minute(self, first: int, before_ms: int) -> Groups:
+        passed = self._events.late | (self._slots() < first)
+        chosen = self._events.where(passed & (self._events.time_ms < before_ms))
+        return self._grouped(first, chosen, chosen.time_ms // Width.MINUTE, np.ones(len(chosen.late), np.bool_))
+
+    def _slots(self) -> Int64:
+        found: Int64 = np.where(self._events.late, self._events.at_ms, self._events.time_ms) // SLOT_MS
+        return found
+
+    def _seen(self, first: int) -> Seen:
+        events = self._events
+        counted, well = ~events.lifecycle, ~events.lifecycle & ~events.error
+        times = (events.time_ms, events.time_ms[counted], events.time_ms[well])
+        passed = np.count_nonzero(events.late | (self._slots() < first))
+        return Seen(int(passed), *(int(some.max()) if len(some) else None for some in times))
+
+    def _grouped(self, first: int, events: _Events, number: Int64, shown: Bools) -> Groups:
+        counted = shown & ~events.lifecycle
+        groups, *cells = _groups_of(events.where(counted), number[counted])
+        return Groups(groups, _kinds_of(events, number, shown), self._seen(first), *cells)
+
+
+def _events_of(entries: Sequence[Entry]) -> _Events:
+    cut = [entry.block.columns() for entry in entries]
+    sizes = [len(one) for one in cut]
+    at = np.repeat(np.array([entry.at_ms for entry in entries], np.int64), sizes)
+    start = np.repeat(np.array([entry.start_ms for entry in entries], np.int64), sizes)
+    ts, has_ts = _joined(cut, "ts_ms"), _joined(cut, "has_ts")
+    time = np.where(has_ts, np.minimum(ts, at), at)
+    event_type = _named([entry.event_types for entry in entries], [one.event_type for one in cut])
+    return _Events(
+        at_ms=at,
+        time_ms=time,
+        latency_us=_joined(cut, "latency_us"),
+        has_latency=_joined(cut, "has_latency"),
+        error=_joined(cut, "error"),
+        stage=_named([entry.stages for entry in entries], [one.stage for one in cut]),
+        event_type=event_type >> 1,
+        lifecycle=(event_type & _IS_LIFECYCLE).astype(np.bool_),
+        late=time < start,  # both sides of the window's start are slot boundaries, so this compares slots
+        skewed=has_ts & (ts > at),
+    )
+
+
+def _joined(cut: Sequence[Columns], name: str) -> Any:
+    return np.concatenate([getattr(one, name) for one in cut])
+
+
+def _named(tables: Sequence[bytes], columns: Sequence[Int64]) -> Int64:
+    """The columns with the numbers that their tables have for theirs."""
+    pairs = zip(tables, columns, strict=True)
+    return np.concatenate([np.frombuffer(table, np.uint8).astype(np.int64)[column] for table, column in pairs])
+
+
+def _groups_of(events: _Events, number: Int64) -> tuple[list[list[int]], Int64, Int64, Int64, Int64]:
+    """The groups of counted events, and the cells.
+
+    One sort over (number, stage, histogram index), packed in one integer, puts equal cells side by side, the cells of a
+    stage, and the stages of a number; everything after it is a reduction over runs.
+    """
+    if not len(number):
+        return [], NO_CELLS, NO_CELLS, NO_CELLS, NO_CELLS
+    packed = (number << _STAGE_BITS | events.stage) << INDEX_BITS | histogram.index_of(events.latency_us)
+    order = np.argsort(packed, kind="stable")
+    packed, events = packed[order], events.where(order)
+    starts = histogram.starts_of(packed >> INDEX_BITS)
+    group = packed[starts] >> INDEX_BITS
+    keys, counts = _runs_of(packed[events.has_latency])
+    error_keys, error_counts = _runs_of(packed[events.has_latency & events.error])
+    columns = (
+        group >> _STAGE_BITS,
+        group & ((1 << _STAGE_BITS) - 1),
+        *_tallies(events, starts),
+        np.add.reduceat(events.late.astype(np.int64), starts),
+        keys.searchsorted(group << INDEX_BITS),
+        error_keys.searchsorted(group << INDEX_BITS),
+    )
+    mask = (1 << _CELL_BITS) - 1
+    return _rows(columns), keys & mask, counts, error_keys & mask, error_counts
+
+
+def _runs_of(ordered: Int64) -> tuple[Int64, Int64]:
+    """The distinct values of an ordered array, and how often each stands there."""
+    if not len(ordered):
+        return NO_CELLS, NO_CELLS
+    starts = histogram.starts_of(ordered)
+    return ordered[starts], histogram.lengths_of(starts, len(ordered)).astype(np.int64)
+
+
+def _tallies(events: _Events, starts: npt.NDArray[np.intp]) -> tuple[Int64, ...]:
+    """The columns of a Tally for each group; events are in the order of groups, which begin at `starts`."""
+    latency, timed = events.latency_us, events.has_latency
+    return (
+        histogram.lengths_of(starts, len(latency)),
+        np.add.reduceat(events.error.astype(np.int64), starts),
+        np.add.reduceat(timed.astype(np.int64), starts),
+        np.add.reduceat(np.where(timed, latency, 0), starts),
+        np.minimum.reduceat(np.where(timed, latency, histogram.HIGHEST_US), starts),
+        np.maximum.reduceat(np.where(timed, latency, 0), starts),
+    )
+
+
+def _kinds_of(events: _Events, number: Int64, shown: Bools) -> list[list[int]]:
+    if not len(number):
+        return []
+    packed = number << _STAGE_BITS | events.event_type
+    order = np.argsort(packed, kind="stable")
+    starts = histogram.starts_of(packed[order])
+    kind = packed[order][starts]
+    sums = (np.add.reduceat(flags[order].astype(np.int64), starts) for flags in (shown, events.late, events.skewed))
+    columns = (kind >> _STAGE_BITS, kind & ((1 << _STAGE_BITS) - 1), *sums)
+    return _rows(columns)
+
+
+def _rows(columns: Sequence[Int64]) -> list[list[int]]:
+    found: list[list[int]] = np.stack(columns, axis=1).tolist()
+    return found

@@ -1,0 +1,455 @@
+#include "cells.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, FEW = 48, HEAD = 6 };
+
+static void insert_sorted(struct lso_item *items, size_t count)
+{
+    for (size_t at = 1; at < count; at++) {
+        struct lso_item one = items[at];
+        size_t to = at;
+        for (; to > 0 && items[to - 1].key > one.key; to--)
+            items[to] = items[to - 1];
+        items[to] = one;
+    }
+}
+
+struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t count)
+{
+    if (count <= FEW) {
+        insert_sorted(items, count);
+        return items;
+    }
+    uint64_t varying = 0;
+    for (size_t at = 1; at < count; at++)
+        varying |= items[at].key ^ items[0].key;
+    for (int shift = 0; shift < 64 && varying >> shift; shift += DIGIT_BITS) {
+        if (!(varying >> shift & (DIGITS - 1)))
+            continue; /* all have the same digit */
+        size_t starts[DIGITS] = {0}, start = 0;
+        for (size_t at = 0; at < count; at++)
+            starts[items[at].key >> shift & (DIGITS - 1)]++;
+        for (size_t digit = 0; digit < DIGITS; digit++) {
+            size_t many = starts[digit];
+            starts[digit] = start;
+            start += many;
+        }
+        for (size_t at = 0; at < count; at++)
+            spare[starts[items[at].key >> shift & (DIGITS - 1)]++] = items[at];
+        struct lso_item *sorted = spare;
+        spare = items;
+        items = sorted;
+    }
+    return items;
+}
+
+LSO_EXPORT int64_t lso_sum_cells(const int64_t *keys, const int64_t *counts, int64_t count, int64_t *out_keys,
+                                 int64_t *out_counts)
+{
+    const uint64_t sign = (uint64_t)1 << 63; /* negative keys come first */
+    if (count <= 0)
+        return 0;
+    size_t many = (size_t)count;
+    if (many > SIZE_MAX / (2 * sizeof(struct lso_item)))
+        return -1;
+    struct lso_item *items = malloc(2 * many * sizeof *items);
+    if (!items)
+        return -1;
+    for (size_t at = 0; at < many; at++)
+        items[at] = (struct lso_item){(uint64_t)keys[at] ^ sign, (uint64_t)counts[at]};
+    const struct lso_item *sorted = lso_sort(items, items + many, many);
+    int64_t found = 0;
+    for (size_t at = 0; at < many;) {
+        uint64_t key = sorted[at].key, sum = 0;
+        for (; at < many && sorted[at].key == key; at++)
+            sum += sorted[at].value;
+        out_keys[found] = (int64_t)(key ^ sign);
+        out_counts[found] = (int64_t)sum;
+        found += sum != 0;
+    }
+    free(items);
+    return found;
+}
+
+LSO_EXPORT int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *more_keys,
+                                 const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts)
+{
+    int64_t at = 0, found = 0;
+    for (int64_t other = 0; other < more; other++) {
+        int64_t key = more_keys[other];
+        uint64_t sum = (uint64_t)more_counts[other];
+        for (; at < count && keys[at] < key; at++, found++) {
+            out_keys[found] = keys[at];
+            out_counts[found] = counts[at];
+        }
+        if (at < count && keys[at] == key)
+            sum += (uint64_t)counts[at++];
+        out_keys[found] = key;
+        out_counts[found] = (int64_t)sum;
+        found += sum != 0;
+    }
+    for (; at < count; at++, found++) {
+        out_keys[found] = keys[at];
+        out_counts[found] = counts[at];
+    }
+    return found;
+}
+
+enum { INDEX_BITS = 15, INDEXES = 1 << INDEX_BITS, HALF_BITS = 10 }; /* as in compute/histogram.py */
+
+/* The highest value, in µs, that falls on an index. */
+static int64_t highest_at(uint64_t index)
+{
+    uint64_t sub = index & ((1 << HALF_BITS) - 1);
+    uint64_t bucket = index >> HALF_BITS;
+    return (int64_t)(bucket ? ((sub + (1 << HALF_BITS) + 1) << (bucket - 1)) - 1 : sub);
+}
+
+/* The rank, from 1, at so many hundred-thousandths of a percent of a total. */
+static uint64_t rank_of(uint64_t total, uint64_t parts)
+{
+    const uint64_t whole = 100 * 100000;
+    return (total * parts + whole - 1) / whole;
+}
+
+/* The values at ascending percentiles; without keys the indexes go on one by one from `low`. */
+static void values_at(const int64_t *keys, int64_t low, const int64_t *counts, int64_t count, const int64_t *parts,
+                      int64_t many, int64_t *values)
+{
+    uint64_t total = 0, up_to = (uint64_t)counts[0];
+    for (int64_t at = 0; at < count; at++)
+        total += (uint64_t)counts[at];
+    for (int64_t one = 0, at = 0; one < many; one++) {
+        uint64_t rank = rank_of(total, (uint64_t)parts[one]);
+        while (up_to < rank && at < count - 1)
+            up_to += (uint64_t)counts[++at];
+        values[one] = highest_at((uint64_t)(keys ? keys[at] & (INDEXES - 1) : low + at));
+    }
+}
+
+/* The same over the cells of all stages together: counted by index, from the lowest that there is. */
+static int values_of_all(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
+                         int64_t *values)
+{
+    int64_t low = INDEXES - 1, high = 0;
+    for (int64_t at = 0; at < count; at++) {
+        int64_t index = keys[at] & (INDEXES - 1);
+        low = index < low ? index : low;
+        high = index > high ? index : high;
+    }
+    int64_t *sums = calloc(INDEXES, sizeof *sums);
+    if (!sums)
+        return -1;
+    for (int64_t at = 0; at < count; at++)
+        sums[(keys[at] & (INDEXES - 1)) - low] += counts[at];
+    values_at(NULL, low, sums, high - low + 1, parts, many, values);
+    free(sums);
+    return 0;
+}
+
+LSO_EXPORT int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
+                                   int64_t many, int64_t *values, int64_t room)
+{
+    if (count <= 0 || room < 1)
+        return 0;
+    if (values_of_all(keys, counts, count, parts, many, values))
+        return -1;
+    int64_t rows = 1;
+    for (int64_t start = 0, end; start < count; start = end, rows++) {
+        for (end = start + 1; end < count && keys[end] >> INDEX_BITS == keys[start] >> INDEX_BITS;)
+            end++;
+        if (rows >= room)
+            return -2;
+        values_at(keys + start, 0, counts + start, end - start, parts, many, values + rows * many);
+    }
+    return rows;
+}
+
+/* A table under way. */
+struct table {
+    uint64_t *keys, *counts;
+    size_t count;
+};
+
+static void widen(const uint8_t *from, int width, size_t count, uint64_t *into)
+{
+    switch (width) {
+    case 1:
+        for (size_t at = 0; at < count; at++)
+            into[at] = from[at];
+        break;
+    case 2:
+        for (size_t at = 0; at < count; at++) {
+            uint16_t one;
+            memcpy(&one, from + at * sizeof one, sizeof one);
+            into[at] = one;
+        }
+        break;
+    case 4:
+        for (size_t at = 0; at < count; at++) {
+            uint32_t one;
+            memcpy(&one, from + at * sizeof one, sizeof one);
+            into[at] = one;
+        }
+        break;
+    default:
+        memcpy(into, from, count * sizeof *into);
+    }
+}
+
+static void narrow(const uint64_t *from, int width, size_t count, uint8_t *into)
+{
+    switch (width) {
+    case 1:
+        for (size_t at = 0; at < count; at++)
+            into[at] = (uint8_t)from[at];
+        break;
+    case 2:
+        for (size_t at = 0; at < count; at++) {
+            uint16_t one = (uint16_t)from[at];
+            memcpy(into + at * sizeof one, &one, sizeof one);
+        }
+        break;
+    case 4:
+        for (size_t at = 0; at < count; at++) {
+            uint32_t one = (uint32_t)from[at];
+            memcpy(into + at * sizeof one, &one, sizeof one);
+        }
+        break;
+    default:
+        memcpy(into, from, count * sizeof *from);
+    }
+}
+
+static int is_width(int width)
+{
+    return width == 1 || width == 2 || width == 4 || width == 8;
+}
+
+static int width_of(uint64_t most)
+{
+    return most >> 8 == 0 ? 1 : most >> 16 == 0 ? 2 : most >> 32 == 0 ? 4 : 8;
+}
+
+/* How many cells a packed table has; -1 where it is none. */
+static int64_t cells_in(const uint8_t *packed, int64_t size)
+{
+    if (size == 0)
+        return 0;
+    if (size < HEAD)
+        return -1;
+    uint32_t count;
+    memcpy(&count, packed, sizeof count);
+    if (!is_width(packed[4]) || !is_width(packed[5]))
+        return -1;
+    return (uint64_t)count * (packed[4] + packed[5]) + HEAD == (uint64_t)size ? (int64_t)count : -1;
+}
+
+static void unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts)
+{
+    if (!count)
+        return;
+    widen(packed + HEAD, packed[4], count, keys);
+    widen(packed + HEAD + count * packed[4], packed[5], count, counts);
+    for (size_t at = 1; at < count; at++)
+        keys[at] += keys[at - 1];
+}
+
+/* The sum of two tables with ascending keys, which `into` has room for. Of the first there are many between two of the
+   second, so the loop over them is the inner one. */
+static void merge(const uint64_t *keys, const uint64_t *counts, size_t count, const int64_t *more_keys,
+                  const int64_t *more_counts, size_t more, struct table *into)
+{
+    uint64_t *out_keys = into->keys, *out_counts = into->counts;
+    size_t at = 0;
+    for (size_t other = 0; other < more; other++) {
+        uint64_t key = (uint64_t)more_keys[other], sum = (uint64_t)more_counts[other];
+        for (; at < count && keys[at] < key; at++) {
+            *out_keys++ = keys[at];
+            *out_counts++ = counts[at];
+        }
+        if (at < count && keys[at] == key)
+            sum += counts[at++];
+        *out_keys++ = key;
+        *out_counts++ = sum;
+    }
+    if (at < count) {
+        memcpy(out_keys, keys + at, (count - at) * sizeof *keys);
+        memcpy(out_counts, counts + at, (count - at) * sizeof *counts);
+    }
+    into->count = (size_t)(out_keys - into->keys) + (count - at);
+}
+
+/* Packs a table, whose keys it turns into steps, into `room` bytes. Returns how many it took; -1 where they are too few. */
+static int64_t pack(struct table *table, uint8_t *out, int64_t room)
+{
+    uint64_t all_steps = 0, all_counts = 0, before = 0;
+    for (size_t at = 0; at < table->count; at++) {
+        uint64_t key = table->keys[at];
+        table->keys[at] = key - before;
+        before = key;
+        all_steps |= table->keys[at];
+        all_counts |= table->counts[at];
+    }
+    int step_width = width_of(all_steps), count_width = width_of(all_counts);
+    uint64_t size = HEAD + (uint64_t)table->count * (unsigned)(step_width + count_width);
+    if (table->count > UINT32_MAX || room < 0 || size > (uint64_t)room)
+        return -1;
+    uint32_t count = (uint32_t)table->count;
+    memcpy(out, &count, sizeof count);
+    out[4] = (uint8_t)step_width;
+    out[5] = (uint8_t)count_width;
+    narrow(table->keys, step_width, count, out + HEAD);
+    narrow(table->counts, count_width, count, out + HEAD + (size_t)count * (unsigned)step_width);
+    return (int64_t)size;
+}
+
+/* The quick way: packed cells stay as they are but for those that cells come to. It goes where the sum is as wide as the
+   table was, which is nearly always. */
+
+/* Where the cells that come go in: behind `at` of the table's, and whether that one is the same. */
+struct place {
+    size_t at;
+    int same;
+};
+
+/* Steps of a width, with those of more keys between them. Returns how many there are then in `out`, which has room for
+   all; 0 where they need another width. */
+#define DEFINE_ADD_STEPS(NAME, TYPE)                                                                                   \
+    static size_t NAME(const uint8_t *packed, size_t count, const int64_t *keys, size_t more, struct place *places,   \
+                       uint8_t *out)                                                                                   \
+    {                                                                                                                  \
+        uint64_t old = 0, last = 0, all = 0; /* keys: of the table, and of the sum */                                  \
+        size_t at = 0, found = 0;                                                                                      \
+        TYPE step = 0;                                                                                                 \
+        for (size_t other = 0; other <= more; other++) {                                                               \
+            uint64_t key = other < more ? (uint64_t)keys[other] : UINT64_MAX, next = 0;                                \
+            for (; at < count; at++, found++) {                                                                        \
+                memcpy(&step, packed + at * sizeof step, sizeof step);                                                 \
+                next = old + step;                                                                                     \
+                if (next >= key)                                                                                       \
+                    break;                                                                                             \
+                step = (TYPE)(next - last);                                                                            \
+                all |= step;                                                                                           \
+                memcpy(out + found * sizeof step, &step, sizeof step);                                                 \
+                old = last = next;                                                                                     \
+            }                                                                                                          \
+            if (other == more)                                                                                         \
+                break;                                                                                                 \
+            places[other] = (struct place){at, at < count && next == key};                                             \
+            if (places[other].same) {                                                                                  \
+                old = key;                                                                                             \
+                at++;                                                                                                  \
+            }                                                                                                          \
+            all |= key - last;                                                                                         \
+            step = (TYPE)(key - last);                                                                                 \
+            memcpy(out + found++ * sizeof step, &step, sizeof step);                                                   \
+            last = key;                                                                                                \
+        }                                                                                                              \
+        return width_of(all) == (int)sizeof step ? found : 0;                                                          \
+    }
+
+/* The counts of a width, in the same way. */
+#define DEFINE_ADD_COUNTS(NAME, TYPE)                                                                                  \
+    static size_t NAME(const uint8_t *packed, size_t count, const int64_t *counts, size_t more,                        \
+                       const struct place *places, uint8_t *out)                                                       \
+    {                                                                                                                  \
+        uint64_t all = 0;                                                                                              \
+        size_t at = 0, found = 0;                                                                                      \
+        TYPE one = 0;                                                                                                  \
+        for (size_t other = 0; other <= more; other++) {                                                               \
+            for (size_t end = other < more ? places[other].at : count; at < end; at++, found++) {                      \
+                memcpy(&one, packed + at * sizeof one, sizeof one);                                                    \
+                all |= one;                                                                                            \
+                memcpy(out + found * sizeof one, &one, sizeof one);                                                    \
+            }                                                                                                          \
+            if (other == more)                                                                                         \
+                break;                                                                                                 \
+            uint64_t sum = (uint64_t)counts[other];                                                                    \
+            if (places[other].same) {                                                                                  \
+                memcpy(&one, packed + at++ * sizeof one, sizeof one);                                                  \
+                sum += one;                                                                                            \
+            }                                                                                                          \
+            all |= sum;                                                                                                \
+            one = (TYPE)sum;                                                                                           \
+            memcpy(out + found++ * sizeof one, &one, sizeof one);                                                      \
+        }                                                                                                              \
+        return width_of(all) == (int)sizeof one ? found : 0;                                                           \
+    }
+
+DEFINE_ADD_STEPS(add_steps_1, uint8_t)
+DEFINE_ADD_STEPS(add_steps_2, uint16_t)
+DEFINE_ADD_COUNTS(add_counts_1, uint8_t)
+DEFINE_ADD_COUNTS(add_counts_2, uint16_t)
+
+/* The sum of a packed table and others, packed again, in at most `room` bytes; how many, 0 where this is no way. */
+static int64_t add_in_place(const uint8_t *packed, size_t count, const int64_t *keys, const int64_t *counts,
+                            size_t more, struct place *places, uint8_t *out, int64_t room)
+{
+    if (!count || packed[4] > 2 || packed[5] > 2 || count + more > UINT32_MAX || room < HEAD ||
+        (uint64_t)(room - HEAD) < (uint64_t)(count + more) * (packed[4] + packed[5]))
+        return 0;
+    size_t found = (packed[4] == 1 ? add_steps_1 : add_steps_2)(packed + HEAD, count, keys, more, places, out + HEAD);
+    if (!found)
+        return 0;
+    uint32_t cells = (uint32_t)found;
+    memcpy(out, &cells, sizeof cells);
+    out[4] = packed[4];
+    out[5] = packed[5];
+    uint8_t *behind = out + HEAD + found * packed[4];
+    const uint8_t *old = packed + HEAD + count * packed[4];
+    if (!(packed[5] == 1 ? add_counts_1 : add_counts_2)(old, count, counts, more, places, behind))
+        return 0;
+    return HEAD + (int64_t)found * (packed[4] + packed[5]);
+}
+
+/* The same however wide they are: unpacked, added, packed. */
+static int64_t add_anew(const uint8_t *packed, size_t count, const int64_t *keys, const int64_t *counts, size_t more,
+                        uint64_t *scratch, uint8_t *out, int64_t room)
+{
+    uint64_t *old_keys = scratch, *old_counts = scratch + count;
+    struct table sum = {old_counts + count, old_counts + count + (count + more), 0};
+    unpack(packed, count, old_keys, old_counts);
+    merge(old_keys, old_counts, count, keys, counts, more, &sum);
+    return pack(&sum, out, room);
+}
+
+/* Words of scratch that any of the tables needs; 0 where one is none. */
+static size_t scratch_for(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *bounds)
+{
+    size_t most = 1;
+    for (int64_t at = 0; at < tables; at++) {
+        int64_t count = cells_in(packed[at], sizes[at]), more = bounds[at + 1] - bounds[at];
+        if (count < 0 || more < 0 || more > INT64_MAX / 64)
+            return 0;
+        size_t needed = 4 * (size_t)count + 2 * (size_t)more;
+        most = needed > most ? needed : most;
+    }
+    return most > SIZE_MAX / sizeof(uint64_t) ? 0 : most;
+}
+
+LSO_EXPORT int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+                              const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends)
+{
+    size_t words = scratch_for(tables, packed, sizes, bounds);
+    if (!words)
+        return -2;
+    uint64_t *scratch = malloc(words * sizeof *scratch);
+    if (!scratch)
+        return -1;
+    int64_t used = 0;
+    for (int64_t at = 0; at < tables && used >= 0; at++) {
+        size_t count = (size_t)cells_in(packed[at], sizes[at]), more = (size_t)(bounds[at + 1] - bounds[at]);
+        const int64_t *own_keys = keys + bounds[at], *own_counts = counts + bounds[at];
+        int64_t size = add_in_place(packed[at], count, own_keys, own_counts, more, (struct place *)scratch, out + used,
+                                    room - used);
+        if (!size)
+            size = add_anew(packed[at], count, own_keys, own_counts, more, scratch, out + used, room - used);
+        used = size < 0 ? -1 : used + size;
+        ends[at] = used;
+    }
+    free(scratch);
+    return used < 0 ? -1 : 0;
+}

@@ -1,0 +1,39 @@
+/* Cells of sparse histograms: ascending keys with counts. */
+#ifndef LSO_CELLS_H
+#define LSO_CELLS_H
+
+#include "kernel.h"
+
+/* One thing to sort by its key, and what goes with it. */
+struct lso_item {
+    uint64_t key, value;
+};
+
+/* Orders items by key, equal ones as they came; `spare` has room for as many. Returns where they are then: in either. */
+struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t count);
+
+/* Adds up cells that come in any order: ascending keys, none whose count is 0. Returns how many there are in `out_keys`
+   and `out_counts`, which have room for as many as came; -1 without memory. */
+int64_t lso_sum_cells(const int64_t *keys, const int64_t *counts, int64_t count, int64_t *out_keys,
+                      int64_t *out_counts);
+
+/* The sum of two tables with ascending keys, in the same way; the results have room for both. */
+int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *more_keys,
+                      const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts);
+
+/* The values in µs at `many` ascending percentiles, told in hundred-thousandths, first of all cells together, then of
+   each stage in the cells' order; a key is stage << 15 | index. Returns how many rows of values these are: at most
+   `room`, or -2; -1 without memory. */
+int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
+                        int64_t *values, int64_t room);
+
+/* Adds cells to packed ones, for many tables at once.
+
+   Packed, little-endian: how many (4 bytes), width of a step, width of a count; the steps from each key to the next, and
+   the counts. Table i is `packed[i]` of `sizes[i]` bytes (0: it is empty), to which come the cells of `keys` and
+   `counts` from `bounds[i]` up to `bounds[i + 1]`, ascending. The sums are packed one after another into the `room`
+   bytes at `out`, table i up to `ends[i]`. Returns 0; -1 without memory or room, -2 for a table that is none. */
+int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+                   const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
+
+#endif

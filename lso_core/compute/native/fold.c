@@ -1,0 +1,337 @@
+#include "fold.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cells.h"
+
+enum { SLOT_MS = 5000, MINUTE_MS = 60000 };
+enum { ERROR = 1, HAS_TS = 2, HAS_LATENCY = 4 }; /* flags of an event in its block */
+enum { INDEX_BITS = 15, SUB_BITS = 11, HALF = 1 << (SUB_BITS - 1) };
+enum { IS_ERROR = 1, IS_TIMED = 2, IS_LATE = 4, VALUE_FLAGS = 3 }; /* beside a latency */
+enum { SHOWN = 1, LATE = 2, SKEWED = 4 };                           /* of a kind */
+
+static const int64_t HIGHEST_US = 7 * INT64_C(86400000000);
+
+static int64_t floored(int64_t time, int minutes)
+{
+    /* Constants divide as multiplications; a variable would take longer than all the rest. */
+    int64_t whole = minutes ? time / MINUTE_MS : time / SLOT_MS;
+    int64_t back = minutes ? whole * MINUTE_MS : whole * SLOT_MS;
+    return whole - (back > time);
+}
+
+static uint64_t index_of(uint64_t value_us)
+{
+    int bucket = 64 - __builtin_clzll(value_us | (2 * HALF - 1)) - SUB_BITS;
+    return ((uint64_t)(bucket + 1) << (SUB_BITS - 1)) + (value_us >> bucket) - HALF;
+}
+
+static uint64_t number_at(const uint8_t *column, int width, int64_t at)
+{
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
+    switch (width) {
+    case 1:
+        return column[at];
+    case 2:
+        memcpy(&two, column + 2 * at, sizeof two);
+        return two;
+    case 4:
+        memcpy(&four, column + 4 * at, sizeof four);
+        return four;
+    default:
+        memcpy(&eight, column + 8 * at, sizeof eight);
+        return eight;
+    }
+}
+
+static uint64_t most_of(const uint8_t *column, int width, int64_t count)
+{
+    uint64_t most = 0;
+    if (width == 1) { /* as good as always, and worth a loop that goes sixteen at a time */
+        uint8_t small = 0;
+        for (int64_t at = 0; at < count; at++)
+            small = column[at] > small ? column[at] : small;
+        return small;
+    }
+    for (int64_t at = 0; at < count; at++) {
+        uint64_t one = number_at(column, width, at);
+        most = one > most ? one : most;
+    }
+    return most;
+}
+
+/* Where the columns behind the flags begin. False where they are not within the data. */
+static int find_columns(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4],
+                        const uint8_t *columns[4])
+{
+    if (at < 0 || count < 0 || at > size || count > size - at)
+        return 0;
+    at += count;
+    for (int column = 0; column < 4; column++) {
+        int width = widths[column];
+        if ((width != 1 && width != 2 && width != 4 && width != 8) || count > (size - at) / width)
+            return 0;
+        columns[column] = data + at;
+        at += count * width;
+    }
+    return 1;
+}
+
+LSO_EXPORT int lso_fits(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4],
+                        int64_t stages, int64_t types)
+{
+    const uint8_t *columns[4];
+    if (!find_columns(data, size, at, count, widths, columns) || stages < 0 || types < 0)
+        return 0;
+    return !count || (most_of(columns[2], widths[2], count) <= (uint64_t)stages &&
+                      most_of(columns[3], widths[3], count) < (uint64_t)types);
+}
+
+/* What is wanted, and what is found of it. Keys have as few bits as these events need, so that sorting is quick. */
+struct work {
+    int minutes;
+    int64_t first, before_ms, base; /* numbers are counted from `base` */
+    int name_bits; /* of stages and types */
+    struct lso_item *counted, *kinds;
+    size_t counted_count, kinds_count;
+    int64_t *head;
+};
+
+struct block {
+    const uint8_t *flags, *ts, *latency, *stage, *type, *stages, *types;
+    int ts_width, latency_width, stage_width, type_width;
+    int64_t count, base, arrived, start, stages_count, types_count;
+};
+
+static int read_block(const uint8_t *data, int64_t size, const int64_t *told, const uint8_t *tables,
+                      int64_t tables_size, struct block *block)
+{
+    uint8_t widths[4];
+    const uint8_t *columns[4];
+    for (int at = 0; at < 4; at++)
+        widths[at] = (uint8_t)(told[LSO_BLOCK_WIDTHS] >> (8 * at));
+    if (!find_columns(data, size, told[LSO_BLOCK_AT], told[LSO_BLOCK_COUNT], widths, columns))
+        return 0;
+    int64_t stages = told[LSO_BLOCK_STAGES], types = told[LSO_BLOCK_TYPES];
+    int64_t stages_count = told[LSO_BLOCK_STAGES_COUNT], types_count = told[LSO_BLOCK_TYPES_COUNT];
+    if (stages < 0 || stages > tables_size || stages_count < 0 || stages_count > tables_size - stages || types < 0 ||
+        types > tables_size || types_count < 0 || types_count > tables_size - types)
+        return 0;
+    *block = (struct block){data + told[LSO_BLOCK_AT], columns[0], columns[1], columns[2], columns[3],
+                            tables + stages, tables + types, widths[0], widths[1], widths[2], widths[3],
+                            told[LSO_BLOCK_COUNT], told[LSO_BLOCK_BASE], told[LSO_BLOCK_ARRIVED],
+                            told[LSO_BLOCK_START], stages_count, types_count};
+    return 1;
+}
+
+/* When an event happened: min(ts, at). Sums of ours wrap as numpy's do. */
+static int64_t time_of(const struct block *block, int64_t at, int *skewed)
+{
+    *skewed = 0;
+    if (!(block->flags[at] & HAS_TS))
+        return block->arrived;
+    int64_t ts = (int64_t)((uint64_t)block->base + number_at(block->ts, block->ts_width, at));
+    *skewed = ts > block->arrived;
+    return *skewed ? block->arrived : ts;
+}
+
+static void see(int64_t *latest, int64_t time)
+{
+    if (time > *latest)
+        *latest = time;
+}
+
+static void take(struct work *work, const struct block *block, int64_t at, uint64_t stage, uint64_t type, unsigned lifecycle)
+{
+    int skewed;
+    int64_t time = time_of(block, at, &skewed);
+    unsigned flags = block->flags[at];
+    see(&work->head[LSO_LATEST], time);
+    if (!lifecycle) {
+        see(&work->head[LSO_LATEST_COUNTED], time);
+        if (!(flags & ERROR))
+            see(&work->head[LSO_LATEST_OK], time);
+    }
+    int late = time < block->start;
+    int64_t number = floored(late ? block->arrived : time, 0);
+    int passed = late || number < work->first;
+    work->head[LSO_PASSED] += passed;
+    if (work->minutes) {
+        if (!passed || time >= work->before_ms)
+            return;
+        number = floored(time, 1);
+    } else if (number < work->first) {
+        return;
+    }
+    uint64_t shifted = (uint64_t)number - (uint64_t)work->base;
+    int shown = work->minutes || !late;
+    work->kinds[work->kinds_count++] = (struct lso_item){
+        shifted << work->name_bits | type, (shown ? SHOWN : 0) | (late ? LATE : 0) | (skewed ? SKEWED : 0)};
+    if (lifecycle || !shown)
+        return;
+    uint64_t latency = number_at(block->latency, block->latency_width, at);
+    unsigned marks = (flags & ERROR ? IS_ERROR : 0) | (flags & HAS_LATENCY ? IS_TIMED : 0) | (late ? IS_LATE : 0);
+    work->counted[work->counted_count++] =
+        (struct lso_item){(shifted << work->name_bits | stage) << INDEX_BITS | index_of(latency),
+                          latency << VALUE_FLAGS | marks};
+}
+
+static int take_block(struct work *work, const struct block *block)
+{
+    for (int64_t at = 0; at < block->count; at++) {
+        uint64_t stage = number_at(block->stage, block->stage_width, at);
+        uint64_t type = number_at(block->type, block->type_width, at);
+        if (stage >= (uint64_t)block->stages_count || type >= (uint64_t)block->types_count)
+            return 0;
+        unsigned known = block->types[type];
+        take(work, block, at, block->stages[stage], known >> 1, known & LSO_LIFECYCLE);
+    }
+    return 1;
+}
+
+/* Where the results go. */
+struct results {
+    int64_t *groups, *kinds, *keys, *counts, *error_keys, *error_counts;
+};
+
+static void add_to_group(int64_t *group, uint64_t value)
+{
+    int64_t latency = (int64_t)(value >> VALUE_FLAGS);
+    int timed = (value & IS_TIMED) != 0;
+    group[LSO_GROUP_TOTAL]++;
+    group[LSO_GROUP_ERRORS] += (value & IS_ERROR) != 0;
+    group[LSO_GROUP_LATE] += (value & IS_LATE) != 0;
+    group[LSO_GROUP_TIMED] += timed;
+    group[LSO_GROUP_SUM] = (int64_t)((uint64_t)group[LSO_GROUP_SUM] + (timed ? (uint64_t)latency : 0));
+    int64_t low = timed ? latency : HIGHEST_US, high = timed ? latency : 0;
+    if (low < group[LSO_GROUP_MIN])
+        group[LSO_GROUP_MIN] = low;
+    if (high > group[LSO_GROUP_MAX])
+        group[LSO_GROUP_MAX] = high;
+}
+
+static void begin_group(const struct work *work, uint64_t packed, int64_t *group)
+{
+    group[LSO_GROUP_NUMBER] = (int64_t)((packed >> work->name_bits) + (uint64_t)work->base);
+    group[LSO_GROUP_STAGE] = (int64_t)(packed & ((UINT64_C(1) << work->name_bits) - 1));
+    for (int field = LSO_GROUP_TOTAL; field <= LSO_GROUP_LATE; field++)
+        group[field] = 0;
+    group[LSO_GROUP_MIN] = INT64_MAX;
+    group[LSO_GROUP_CELLS] = work->head[LSO_CELLS];
+    group[LSO_GROUP_ERROR_CELLS] = work->head[LSO_ERROR_CELLS];
+}
+
+static void count_cells(struct work *work, const struct lso_item *items, const struct results *into)
+{
+    int64_t *group = into->groups - LSO_GROUP_FIELDS, *head = work->head;
+    for (size_t at = 0; at < work->counted_count;) {
+        uint64_t key = items[at].key;
+        if (!head[LSO_GROUPS] || key >> INDEX_BITS != items[at - 1].key >> INDEX_BITS) {
+            group += LSO_GROUP_FIELDS;
+            head[LSO_GROUPS]++;
+            begin_group(work, key >> INDEX_BITS, group);
+        }
+        int64_t timed = 0, errors = 0;
+        for (; at < work->counted_count && items[at].key == key; at++) {
+            uint64_t value = items[at].value;
+            add_to_group(group, value);
+            timed += (value & IS_TIMED) != 0;
+            errors += (value & (IS_TIMED | IS_ERROR)) == (IS_TIMED | IS_ERROR);
+        }
+        int64_t cell = (int64_t)(key & ((UINT64_C(1) << (work->name_bits + INDEX_BITS)) - 1));
+        if (timed) {
+            into->keys[head[LSO_CELLS]] = cell;
+            into->counts[head[LSO_CELLS]++] = timed;
+        }
+        if (errors) {
+            into->error_keys[head[LSO_ERROR_CELLS]] = cell;
+            into->error_counts[head[LSO_ERROR_CELLS]++] = errors;
+        }
+    }
+}
+
+static void count_kinds(struct work *work, const struct lso_item *items, int64_t *kind)
+{
+    for (size_t at = 0; at < work->kinds_count; kind += LSO_KIND_FIELDS, work->head[LSO_KINDS]++) {
+        uint64_t key = items[at].key;
+        kind[LSO_KIND_NUMBER] = (int64_t)((key >> work->name_bits) + (uint64_t)work->base);
+        kind[LSO_KIND_TYPE] = (int64_t)(key & ((UINT64_C(1) << work->name_bits) - 1));
+        kind[LSO_KIND_SHOWN] = kind[LSO_KIND_LATE] = kind[LSO_KIND_SKEWED] = 0;
+        for (; at < work->kinds_count && items[at].key == key; at++) {
+            kind[LSO_KIND_SHOWN] += (items[at].value & SHOWN) != 0;
+            kind[LSO_KIND_LATE] += (items[at].value & LATE) != 0;
+            kind[LSO_KIND_SKEWED] += (items[at].value & SKEWED) != 0;
+        }
+    }
+}
+
+/* The least number that an event of the blocks may have. */
+static int64_t least_number(const int64_t *blocks, int64_t block_count, int minutes, int64_t first)
+{
+    int64_t least = INT64_MAX;
+    if (!minutes)
+        return first;
+    for (int64_t at = 0; at < block_count; at++) {
+        const int64_t *told = blocks + at * LSO_BLOCK_FIELDS;
+        int64_t base = told[LSO_BLOCK_BASE], arrived = told[LSO_BLOCK_ARRIVED];
+        int64_t own = base < arrived ? base : arrived;
+        least = own < least ? own : least;
+    }
+    return floored(least, 1);
+}
+
+static int bits_of(const uint8_t *numbers, int64_t size)
+{
+    unsigned all = 1;
+    for (int64_t at = 0; at < size; at++)
+        all |= numbers[at];
+    return 32 - __builtin_clz(all);
+}
+
+static int gather(struct work *work, const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
+                  const uint8_t *tables, int64_t tables_size, int64_t events)
+{
+    int64_t left = events;
+    for (int64_t at = 0; at < block_count; at++) {
+        struct block block;
+        if (!read_block(data, size, blocks + at * LSO_BLOCK_FIELDS, tables, tables_size, &block) || block.count > left ||
+            !take_block(work, &block))
+            return -2;
+        left -= block.count;
+    }
+    return 0;
+}
+
+LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
+                        const uint8_t *tables, int64_t tables_size, int minutes, int64_t first, int64_t before_ms,
+                        int64_t events, int64_t *results)
+{
+    if (events < 0 || (uint64_t)events > SIZE_MAX / (4 * sizeof(struct lso_item)))
+        return -2;
+    size_t room = (size_t)events;
+    struct lso_item *items = malloc((3 * room + 1) * sizeof *items);
+    if (!items)
+        return -1;
+    for (int field = 0; field < LSO_HEAD_FIELDS; field++)
+        results[field] = field < LSO_LATEST ? 0 : INT64_MIN;
+    int64_t base = least_number(blocks, block_count, minutes, first);
+    struct work work = {minutes, first, before_ms, base, bits_of(tables, tables_size), items, items + room, 0, 0,
+                        results};
+    int wrong = gather(&work, data, size, blocks, block_count, tables, tables_size, events);
+    if (!wrong) {
+        struct results into = {.groups = results + LSO_HEAD_FIELDS};
+        into.kinds = into.groups + events * LSO_GROUP_FIELDS;
+        into.keys = into.kinds + events * LSO_KIND_FIELDS;
+        into.counts = into.keys + events;
+        into.error_keys = into.counts + events;
+        into.error_counts = into.error_keys + events;
+        struct lso_item *spare = items + 2 * room;
+        count_cells(&work, lso_sort(work.counted, spare, work.counted_count), &into);
+        count_kinds(&work, lso_sort(work.kinds, spare, work.kinds_count), into.kinds);
+    }
+    free(items);
+    return wrong;
+}

@@ -1,0 +1,71 @@
+/* The events of many blocks of columns, grouped and counted. */
+#ifndef LSO_FOLD_H
+#define LSO_FOLD_H
+
+#include "kernel.h"
+
+/* Whether the columns of a block (flags, ts, latency, stage, type; `compute.columns`), from `at` on, are within `size`
+   bytes, and all stages at most `stages` and all types below `types`. */
+int lso_fits(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4], int64_t stages,
+             int64_t types);
+
+/* What is told of each block. */
+enum {
+    LSO_BLOCK_AT,      /* where its columns begin */
+    LSO_BLOCK_COUNT,   /* its events */
+    LSO_BLOCK_BASE,    /* of its times */
+    LSO_BLOCK_WIDTHS,  /* one byte each of ts, latency, stage and type, the lowest first */
+    LSO_BLOCK_ARRIVED, /* in ms */
+    LSO_BLOCK_START,   /* of the window at its arrival: what is before that is late */
+    LSO_BLOCK_STAGES,  /* where its table of stages begins, and how long it is */
+    LSO_BLOCK_STAGES_COUNT,
+    LSO_BLOCK_TYPES,
+    LSO_BLOCK_TYPES_COUNT,
+    LSO_BLOCK_FIELDS
+};
+
+enum { LSO_LIFECYCLE = 1 }; /* in the table of types, below the number */
+
+/* What is written before the rest of the results. */
+enum {
+    LSO_GROUPS,
+    LSO_KINDS,
+    LSO_CELLS,
+    LSO_ERROR_CELLS,
+    LSO_PASSED, /* events that are in no slot */
+    LSO_LATEST, /* time of all events; INT64_MIN where there is none */
+    LSO_LATEST_COUNTED,
+    LSO_LATEST_OK,
+    LSO_HEAD_FIELDS
+};
+
+/* Of the counted events of a number and a stage. */
+enum {
+    LSO_GROUP_NUMBER,
+    LSO_GROUP_STAGE,
+    LSO_GROUP_TOTAL,
+    LSO_GROUP_ERRORS,
+    LSO_GROUP_TIMED,
+    LSO_GROUP_SUM,
+    LSO_GROUP_MIN,
+    LSO_GROUP_MAX,
+    LSO_GROUP_LATE,
+    LSO_GROUP_CELLS,       /* where its cells begin */
+    LSO_GROUP_ERROR_CELLS, /* where those of errors do */
+    LSO_GROUP_FIELDS
+};
+
+/* Of the events of a number and a type. */
+enum { LSO_KIND_NUMBER, LSO_KIND_TYPE, LSO_KIND_SHOWN, LSO_KIND_LATE, LSO_KIND_SKEWED, LSO_KIND_FIELDS };
+
+/* Groups events by slot (`minutes` 0): those of slots from `first` on; late ones only as such, in the slot of their
+   arrival. Or (`minutes` 1) by minute those that are in no slot thereby: late ones and those of slots before `first`, as
+   far as they happened before `before_ms`.
+
+   `tables` holds the tables of stages and types. Results: the head, then for `events` (at least all events of all
+   blocks) of each: groups, kinds, keys of cells, their counts, keys of error cells, their counts. All are ascending, a
+   key is stage << 15 | index of the histogram. Returns 0; -1 without memory, -2 where something is beyond its bounds. */
+int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count, const uint8_t *tables,
+             int64_t tables_size, int minutes, int64_t first, int64_t before_ms, int64_t events, int64_t *results);
+
+#endif

@@ -1,0 +1,28 @@
+"""Doing without the kernels, for tests that hold the two ways against each other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from lso_core.compute import cells, columns, grouping, histogram, kernel
+
+_COMPILED = (
+    (cells, "_compiled"),
+    (columns, "_compiled_fits"),
+    (grouping, "_compiled"),
+    (histogram, "_compiled_add"),
+    (histogram, "_compiled_percentiles"),
+    (histogram, "_compiled_sum"),
+)
+
+needs_kernels = pytest.mark.skipif(kernel.trouble() is not None, reason=f"no kernels: {kernel.trouble()}")
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """As on a machine that has no kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in _COMPILED:
+            patch.setattr(module, name, lambda: None)
+        yield

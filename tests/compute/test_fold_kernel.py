@@ -1,0 +1,249 @@
+"""The kernels of the fold give, byte for byte, what numpy gives, and refuse what would lead them out of their bounds."""
+
+import struct
+from contextlib import nullcontext
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lso_core.compute import cells, columns, grouping, histogram, rollups
+from lso_core.compute.columns import Columns, CorruptEntryError
+from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.histogram import HIGHEST_US, INDEX_BITS
+from lso_core.compute.state import State, encode_meta, encode_slot
+from lso_core.compute.summarize import summarize
+from lso_core.model import snapshots, times
+from lso_core.model.health import Thresholds
+from lso_core.model.systems import System
+from lso_core.model.windows import SLOT_MS, Window
+from tests.compute.plainly import needs_kernels, plainly
+
+NOW = times.from_text("2025-12-14T14:33:10.529Z")
+WINDOW = Window(60)
+SYSTEM = System(system_id=1, name="s", description="", tags=(), window_seconds=60, thresholds=Thresholds(),
+                created_at=times.to_text(NOW))  # fmt: skip
+TYPES = ("success", "failure", "start", "heartbeat", "end", "log", "extra")
+
+latencies = st.one_of(
+    st.sampled_from([0, 1, 2_046, 2_047, 2_048, 2_049, 4_095, 4_096, HIGHEST_US - 1, HIGHEST_US]),
+    st.integers(0, 60).flatmap(lambda bits: st.integers(0, min(HIGHEST_US, 1 << bits))),
+)
+offsets = st.one_of(
+    st.none(),
+    st.integers(-150_000, 60_000),
+    st.integers(-60_002, -54_998),
+    st.sampled_from([-1, 0, 1, 60_000, times.EARLIEST_MS - NOW, -(1 << 40)]),
+)
+
+pytestmark = needs_kernels
+
+
+@st.composite
+def blocks(draw: st.DrawFn, at_ms: int) -> Columns:
+    """Columns of up to some hundred events: of few kinds of stages and types, or of more than have names."""
+    count = draw(st.one_of(st.integers(0, 8), st.integers(40, 300)))
+    chance = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    stages = tuple(f"s{at}" for at in range(draw(st.sampled_from([0, 1, 3, 64, 70, 300]))))
+    types = (*TYPES[: draw(st.integers(1, len(TYPES)))], *(f"t{at}" for at in range(draw(st.sampled_from([0, 0, 40])))))
+    some, near = draw(st.lists(latencies, min_size=1, max_size=12)), draw(st.lists(offsets, min_size=1, max_size=12))
+    offset = [near[at] for at in chance.integers(0, len(near), count)]
+    has_ts = np.array([one is not None for one in offset], np.bool_)
+    has_latency = chance.random(count) < draw(st.sampled_from([0.0, 0.9, 1.0]))
+    latency = np.array([some[at] for at in chance.integers(0, len(some), count)], np.int64)
+    return Columns(
+        ts_ms=np.array([0 if one is None else at_ms + one for one in offset], np.int64),
+        has_ts=has_ts,
+        latency_us=np.where(has_latency, latency, 0),
+        has_latency=has_latency,
+        error=chance.random(count) < draw(st.sampled_from([0.0, 0.1, 1.0])),
+        stage=chance.integers(0, len(stages) + 1, count),
+        event_type=chance.integers(0, len(types), count),
+        stages=stages,
+        event_types=types,
+    )
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> list[list[tuple[int, bytes]]]:
+    """A few steps of a few entries each: (arrival, block)."""
+    at, steps = NOW, []
+    for _ in range(draw(st.integers(1, 3))):
+        step = []
+        for _ in range(draw(st.integers(1, 4))):
+            at += draw(st.sampled_from([0, 1, 999, 4_471, 5_000, 30_000, 61_000]))
+            step.append((at, columns.encode(draw(blocks(at)))))
+        steps.append(step)
+    return steps
+
+
+def told(steps: list[list[tuple[int, bytes]]], later_ms: int) -> list[Any]:
+    """All that is stored of some steps, as bytes, and in its order."""
+    state, found = State(), list[Any]()
+    for step in steps:
+        arrivals = [Arrival(at, columns.read(block)) for at, block in step]
+        folded = fold(state, arrivals, WINDOW, step[-1][0] + 1 + later_ms)
+        state, summary = summarize(folded.state, SYSTEM)
+        found += [
+            {start: encode_slot(slot) for start, slot in state.slots.items()},
+            list(state.slots),
+            encode_meta(state.meta),
+            (state.keys.tolist(), state.counts.tolist()),
+            [rollups.encode(row) for row in folded.rows],
+            (folded.touched, folded.dropped),
+            snapshots.encode(summary),
+            snapshots.encode_details(summary),
+        ]
+    return found
+
+
+@given(entries(), st.sampled_from([0, 1, 40_000, 200_000]))
+@settings(max_examples=60)
+def test_what_is_stored_is_the_same_with_and_without_kernels(
+    steps: list[list[tuple[int, bytes]]], later_ms: int
+) -> None:
+    compiled = told(steps, later_ms)
+    with plainly():
+        assert told(steps, later_ms) == compiled
+
+
+# -- cells -----------------------------------------------------------------------------------------------------
+
+keys = st.one_of(st.integers(0, 300), st.integers(0, 1 << 23), st.integers(0, (1 << 62)))
+counts = st.one_of(st.integers(1, 3), st.integers(1, 70_000), st.integers(1, 1 << 40))
+tables = st.lists(st.tuples(keys, counts), max_size=120, unique_by=lambda cell: cell[0]).map(sorted)
+
+
+def column(cells_: list[tuple[int, int]], at: int) -> histogram.Int64:
+    return np.array([cell[at] for cell in cells_], np.int64)
+
+
+def packed(table: list[tuple[int, int]]) -> bytes:
+    return cells.pack(column(table, 0), column(table, 1))
+
+
+@given(st.lists(st.tuples(tables, tables), min_size=1, max_size=5))
+@example([([(at, 255) for at in range(0, 600, 2)], [(3, 1), (255, 255), (256, 1)])])
+@example([([(at * 256, 1) for at in range(1, 60)], [(at * 256 - 1, 1) for at in range(1, 60)])])
+@settings(max_examples=120)
+def test_packed_cells_are_added_to_as_their_widths_come_and_go(
+    pairs: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]],
+) -> None:
+    more = [cell for _, one in pairs for cell in one]
+    bounds = [0, *np.cumsum([len(one) for _, one in pairs]).tolist()]
+    args = [packed(table) for table, _ in pairs], column(more, 0), column(more, 1), bounds
+    compiled = cells.add(*args)
+    with plainly():
+        assert cells.add(*args) == compiled
+    for (table, one), found in zip(pairs, compiled, strict=True):
+        sums = dict(table)
+        for key, count in one:
+            sums[key] = sums.get(key, 0) + count
+        assert dict(zip(*(part.tolist() for part in cells.unpack(found)), strict=True)) == sums
+
+
+@given(st.lists(st.tuples(st.integers(-(1 << 62), 1 << 62) | st.integers(-3, 30), st.integers(-2, 2)), max_size=200))
+def test_cells_in_any_order_are_added_up(table: list[tuple[int, int]]) -> None:
+    compiled = histogram.sum_cells(column(table, 0), column(table, 1))
+    with plainly():
+        plain = histogram.sum_cells(column(table, 0), column(table, 1))
+    assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
+
+
+@given(tables, tables)
+def test_two_tables_are_added_up(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+    args = column(one, 0), column(one, 1), column(other, 0), column(other, 1)
+    compiled = histogram.add_cells(*args)
+    with plainly():
+        plain = histogram.add_cells(*args)
+    assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
+
+
+cells_of_stages = st.dictionaries(
+    st.integers(0, (66 << INDEX_BITS) - 1) | st.integers(0, 40), st.integers(1, 10**9), min_size=1, max_size=200
+)
+
+
+@given(cells_of_stages, st.lists(st.floats(0, 100), min_size=1, max_size=6).map(sorted))
+def test_percentiles_are_the_same_with_and_without_kernels(table: dict[int, int], wanted: list[float]) -> None:
+    ordered = sorted(table.items())
+    args = tuple(wanted), column(ordered, 0), column(ordered, 1), len({key >> INDEX_BITS for key in table})
+    compiled = histogram.percentiles(*args)
+    with plainly():
+        assert histogram.percentiles(*args) == compiled
+
+
+# -- bounds ----------------------------------------------------------------------------------------------------
+
+
+def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
+    whole = packed([(3, 1), (900, 2), (40_000, 300)])
+    none = np.empty(0, np.int64)
+    for wrong in (
+        whole[:-1],
+        whole + b"\0",
+        whole[:4] + b"\3" + whole[5:],
+        whole[:3],
+        struct.pack("<IBB", 1 << 31, 8, 8),
+    ):
+        with pytest.raises(ValueError, match="not packed"):
+            cells.add([wrong], none, none, [0, 0])
+
+
+def alike(count: int, stages: tuple[str, ...], event_types: tuple[str, ...]) -> Columns:
+    """So many events with nothing but zeros."""
+    numbers = (np.zeros(count, np.int64) for _ in range(4))
+    flags = (np.zeros(count, np.bool_) for _ in range(3))
+    return Columns(
+        next(numbers),
+        next(flags),
+        next(numbers),
+        next(flags),
+        next(flags),
+        next(numbers),
+        next(numbers),
+        stages,
+        event_types,
+    )
+
+
+def entry(block: columns.Block) -> grouping.Entry:
+    return grouping.Entry(NOW, WINDOW.start_of(NOW), block, b"\0\1\2\3", b"\0\2\4")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": 1 << 31},
+        {"count": 101},
+        {"at": 1 << 40},
+        {"at": -8},
+        {"widths": b"\1\1\1\3"},
+        {"widths": b"\x08\x08\x08\x08"},
+        {"data": b""},
+    ],
+)
+def test_a_block_that_is_not_as_it_was_told_is_refused(wrong: dict[str, Any]) -> None:
+    good = columns.block_of(alike(100, (), ("a",)))
+    assert grouping.Compiled([entry(good)]).by_slot(NOW // SLOT_MS).seen.latest == NOW
+    bad = msgspec.structs.replace(good, **wrong)
+    if bad.count < 1 << 20:
+        with pytest.raises(ValueError, match="not as it was told"):
+            grouping.Compiled([entry(bad)]).by_slot(NOW // SLOT_MS)
+    with pytest.raises(CorruptEntryError):
+        bad.check()
+
+
+@pytest.mark.parametrize("name", ["stage", "event_type"])
+@pytest.mark.parametrize("width", [np.uint8, np.uint16, np.uint32, np.uint64])
+def test_a_position_beyond_the_names_is_found_wherever_it_is(name: str, width: type[np.unsignedinteger[Any]]) -> None:
+    for place in range(40):
+        cut = alike(40, ("a",), ("b",))
+        getattr(cut, name)[place] = min(np.iinfo(width).max, np.iinfo(np.int64).max)
+        wrong = columns.encode(cut)
+        for way in (plainly, nullcontext):
+            with way(), pytest.raises(CorruptEntryError, match="beyond the names"):
+                columns.read(wrong)
