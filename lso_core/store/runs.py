@@ -8,7 +8,7 @@ import msgspec
 from lso_core.model.batches import StoredEntry
 from lso_core.model.errors import BadKeyError, Finding, InputError
 from lso_core.store import keys
-from lso_core.store.server import Call, Command, Server, Value
+from lso_core.store.server import Command, Server, Value
 
 CHUNK: Final = 200
 """So many runs are read at once for a page."""
@@ -146,12 +146,12 @@ class RunStore:
         return FoundRuns(now_ms, found[:-1], found[-1])
 
 
-def _part_commands(want: RunWants) -> list[Command | Call]:
-    commands: list[Command | Call] = [_entry_command(want.system_id, one) for one in want.entry_ids]
+def _part_commands(want: RunWants) -> list[Command]:
+    commands: list[Command] = [_entry_command(want.system_id, one) for one in want.entry_ids]
     if want.run_ids:
         commands.append(("HMGET", keys.runs(want.system_id), *want.run_ids))
     if want.before:
-        commands.append(Call("read", (keys.stream(want.system_id),), (want.before, want.look_back, "back")))
+        commands.append(("XREVRANGE", keys.stream(want.system_id), want.before, "-", "COUNT", want.look_back))
     return commands
 
 
@@ -167,7 +167,7 @@ def _parts(want: RunWants, answers: list[Any]) -> RunParts | BadKeyError:
     return RunParts(
         entries,
         {run_id: raw for run_id, raw in settled if raw is not None},
-        [(one[0].decode(), one[3]) for one in recent],
+        [(entry_id.decode(), fields.get(b"c", b"")) for entry_id, fields in recent],
     )
 
 
