@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lso_core.compute import kernel, run_ids, timestamps
+from lso_core.compute.checksum import crc32
 from lso_core.compute.packing import WIDTHS, Ints, narrow, widen
 from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model.events import Event
@@ -263,7 +264,7 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | 
     end = at + count * (1 + sum(widths))
     if len(data) < end + _CRC.size or (version == WITHOUT_RUNS and len(data) > end + _CRC.size):
         raise CorruptEntryError("the block is cut off or has bytes to spare")
-    if zlib.crc32(memoryview(data)[: -_CRC.size]) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
+    if crc32(data, len(data) - _CRC.size) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
     view = memoryview(data)
     try:

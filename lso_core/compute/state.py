@@ -16,6 +16,7 @@ import numpy as np
 
 from lso_core.compute import cells, histogram
 from lso_core.compute.cells import EMPTY, NO_CELLS
+from lso_core.compute.checksum import crc32
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import Int64
 from lso_core.model.health import Health
@@ -223,7 +224,7 @@ def encode_slot(slot: Slot) -> bytes:
     """All cells, the cells of errors, and the sums."""
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
     parts = (slot.cells, slot.error_cells, sums)
-    checksum = functools.reduce(lambda sealed, part: zlib.crc32(part, sealed), parts, STATE_FORMAT)
+    checksum = functools.reduce(lambda sealed, part: crc32(part, len(part), sealed), parts, STATE_FORMAT)
     return b"".join((_SEAL.pack(STATE_FORMAT, checksum), *parts))
 
 

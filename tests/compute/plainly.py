@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from lso_core.compute import cells, columns, grouping, histogram, kernel
+from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel
 
 _COMPILED = (
     (cells, "_compiled"),
+    (checksum, "_compiled"),
     (columns, "_compiled_fits"),
     (grouping, "_compiled"),
     (histogram, "_compiled_add"),

@@ -1,6 +1,7 @@
 """The kernels of the fold give, byte for byte, what numpy gives, and refuse what would lead them out of their bounds."""
 
 import struct
+import zlib
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lso_core.compute import cells, columns, grouping, histogram, rollups
+from lso_core.compute import cells, checksum, columns, grouping, histogram, rollups
 from lso_core.compute.columns import Columns, CorruptEntryError
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.histogram import HIGHEST_US, INDEX_BITS
@@ -174,6 +175,13 @@ def test_percentiles_are_the_same_with_and_without_kernels(table: dict[int, int]
     compiled = histogram.percentiles(*args)
     with plainly():
         assert histogram.percentiles(*args) == compiled
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(0, 9_000), st.integers(0, (1 << 32) - 1))
+def test_a_checksum_is_that_of_zlib(some: bytes, size: int, before: int) -> None:
+    data = some * (size // len(some) + 1)
+    for part in (len(data), size, len(data) + 9):
+        assert checksum.crc32(data, part, before) == zlib.crc32(data[:part], before)
 
 
 # -- bounds ----------------------------------------------------------------------------------------------------
