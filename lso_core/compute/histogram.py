@@ -130,6 +130,16 @@ def sum_cells(keys: Int64, counts: Int64) -> tuple[Int64, Int64]:
     return (keys, counts) if full.all() else (keys[full], counts[full])
 
 
+def sum_pairs(keys: Int64, ones: Int64, others: Int64) -> tuple[Int64, Int64, Int64]:
+    """Cells in any order, at least one, with two counts each: ascending keys, and the sums of each."""
+    if (compiled := _compiled_pairs()) is not None:
+        return compiled(keys, ones, others)
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    first = starts_of(keys)
+    return keys[first], np.add.reduceat(ones[order], first), np.add.reduceat(others[order], first)
+
+
 Cells = tuple[Int64, Int64]
 
 
@@ -172,6 +182,28 @@ def _compiled_add() -> Callable[[Int64, Int64, Int64, Int64], Cells] | None:
 
 
 @functools.cache
+def _compiled_pairs() -> Callable[[Int64, Int64, Int64], tuple[Int64, Int64, Int64]] | None:
+    """`sum_pairs` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    columns = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    run: Any = kernel.function("lso_sum_pairs", *columns, ctypes.c_int64, *columns, result=ctypes.c_int64)
+
+    def sum_pairs(*columns: Int64) -> tuple[Int64, Int64, Int64]:
+        keys, ones, others = map(_plain, columns)
+        sums = np.empty((3, len(keys)), np.int64)
+        told = (keys.ctypes.data, ones.ctypes.data, others.ctypes.data, len(keys))
+        found = run(*told, *_rows_at(sums))
+        if found < 0:
+            raise MemoryError
+        return sums[0, :found], sums[1, :found], sums[2, :found]
+
+    return sum_pairs
+
+
+@functools.cache
 def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], list[list[int]]] | None:
     """`percentiles` by a kernel."""
     if kernel.trouble() is not None:
@@ -203,10 +235,10 @@ def _plain(column: Int64) -> Int64:
     return np.ascontiguousarray(column, np.int64)
 
 
-def _rows_at(sums: Int64) -> tuple[int, int]:
-    """The addresses of two rows."""
-    at = sums.ctypes.data
-    return at, at + sums.strides[0]
+def _rows_at(sums: Int64) -> list[int]:
+    """The addresses of the rows."""
+    at, row = sums.ctypes.data, sums.strides[0]
+    return [at + row * number for number in range(len(sums))]
 
 
 def _found(sums: Int64, found: int) -> Cells:

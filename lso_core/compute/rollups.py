@@ -20,7 +20,7 @@ from lso_core.compute import histogram
 from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
-from lso_core.compute.packing import narrow, view
+from lso_core.compute.packing import narrow, none, view
 from lso_core.compute.state import NO_EVENTS, Arrived, Meta, Tally
 from lso_core.model.events import OTHER
 from lso_core.model.rollups import MOST_NAMES, NO_STAGE, Width
@@ -69,13 +69,12 @@ class Rollup(msgspec.Struct, frozen=True):
 def from_slots(start_ms: int, slots: Sequence[Arrived], meta: Meta, late: Mapping[int, int] = NONE_LATE) -> Rollup:
     """The row of a minute from `slots` of it, whose numbers are those of `meta`; so many of each stage were `late`."""
     tallies: dict[int, Tally] = {}
-    event_types: dict[str, int] = {}
+    types: dict[int, int] = {}
     for slot in slots:
         for stage, tally in slot.stages.items():
             tallies[stage] = tallies[stage].plus(tally) if stage in tallies else tally
         for event_type, count in slot.event_types.items():
-            name = meta.event_types[event_type]
-            event_types[name] = event_types.get(name, 0) + count
+            types[event_type] = types.get(event_type, 0) + count
     names = {number: meta.stages[number - 1] if number else NO_STAGE for number in tallies}
     numbers = sorted(tallies, key=names.__getitem__)
     positions = np.zeros(max(numbers, default=0) + 1, np.int64)
@@ -90,6 +89,7 @@ def from_slots(start_ms: int, slots: Sequence[Arrived], meta: Meta, late: Mappin
         np.concatenate([np.zeros_like(counts), errors]),
     )
     stages = {names[number]: tallies[number] for number in numbers}
+    event_types = {meta.event_types[number]: types[number] for number in sorted(types)}
     revised = {names[number]: many for number, many in late.items()}
     return Rollup(start_ms, Width.MINUTE, stages, *cells, event_types, revised)
 
@@ -98,16 +98,8 @@ def _cells(packed: Int64, count: Int64, errors: Int64) -> tuple[Int64, Int64, In
     """Index, stage, count and errors of cells that came packed and in any order, equal ones added up."""
     if not len(packed):
         return NO_CELLS, NO_CELLS, NO_CELLS, NO_CELLS
-    order = np.argsort(packed, kind="stable")
-    packed = packed[order]
-    first = histogram.starts_of(packed)
-    packed = packed[first]
-    return (
-        packed >> STAGE_BITS,
-        packed & STAGE_MASK,
-        np.add.reduceat(count[order], first),
-        np.add.reduceat(errors[order], first),
-    )
+    packed, count, errors = histogram.sum_pairs(packed, count, errors)
+    return packed >> STAGE_BITS, packed & STAGE_MASK, count, errors
 
 
 def merge(rows: Iterable[Rollup], width: Width) -> list[Rollup]:
@@ -168,7 +160,9 @@ def _few(event_types: dict[str, int]) -> dict[str, int]:
 
 def encode(row: Rollup) -> bytes:
     """The row as bytes. Indexes are stored as differences to the one before, most of which fit a byte."""
-    columns = [_narrow(column) for column in (np.diff(row.index, prepend=0), row.stage, row.count, row.errors)]
+    steps = row.index.copy()
+    steps[1:] -= row.index[:-1]
+    columns = [_narrow(column) for column in (steps, row.stage, row.count, row.errors)]
     widths = (column.itemsize if len(column) else 0 for column in columns)
     head = _HEAD.pack(row.start_ms, row.width, len(row.index), *widths)
     sums = msgspec.msgpack.encode((_bounded(row.stages), row.event_types, row.revised))
@@ -177,7 +171,7 @@ def encode(row: Rollup) -> bytes:
 
 
 def _narrow(column: Column) -> npt.NDArray[Any]:
-    return narrow(column) if column.any() else np.empty(0, np.uint8)
+    return np.empty(0, np.uint8) if none(column != 0) else narrow(column)
 
 
 def _columns(data: bytes, widths: Iterable[int], cells: int, at: int) -> tuple[list[Column], int]:

@@ -43,7 +43,7 @@ STAGES = (
     ("compute/grouping.py", "fold"),
     ("compute/cells.py", "slots, to and from bytes"),
     ("compute/rollups.py", "rows of history"),
-    ("compute/run", "runs"),
+    ("compute/runs.py", "runs"),
     ("compute/histogram.py", "fold: histograms"),
     ("lso_core/compute/", "decode and validate"),
     ("store/folding.py:commit", "Redis client: commit"),

@@ -13,6 +13,7 @@ _COMPILED = (
     (columns, "_compiled_fits"),
     (grouping, "_compiled"),
     (histogram, "_compiled_add"),
+    (histogram, "_compiled_pairs"),
     (histogram, "_compiled_percentiles"),
     (histogram, "_compiled_sum"),
 )

@@ -154,6 +154,15 @@ def test_cells_in_any_order_are_added_up(table: list[tuple[int, int]]) -> None:
     assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
 
 
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=200))
+def test_cells_with_two_counts_are_added_up(table: list[tuple[int, int, int]]) -> None:
+    args = [np.array([cell[at] for cell in table], np.int64) for at in range(3)]
+    compiled = histogram.sum_pairs(*args)
+    with plainly():
+        plain = histogram.sum_pairs(*args)
+    assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
+
+
 @given(tables, tables)
 def test_two_tables_are_added_up(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
     args = column(one, 0), column(one, 1), column(other, 0), column(other, 1)

@@ -45,29 +45,61 @@ struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t
     return items;
 }
 
+static const uint64_t SIGN = (uint64_t)1 << 63; /* turned over, so that negative keys come first */
+
+/* Room for so many items and as many spare ones; NULL without memory. */
+static struct lso_item *room_for(size_t count)
+{
+    return count > SIZE_MAX / (2 * sizeof(struct lso_item)) ? NULL : malloc(2 * count * sizeof(struct lso_item));
+}
+
 LSO_EXPORT int64_t lso_sum_cells(const int64_t *keys, const int64_t *counts, int64_t count, int64_t *out_keys,
                                  int64_t *out_counts)
 {
-    const uint64_t sign = (uint64_t)1 << 63; /* negative keys come first */
     if (count <= 0)
         return 0;
     size_t many = (size_t)count;
-    if (many > SIZE_MAX / (2 * sizeof(struct lso_item)))
-        return -1;
-    struct lso_item *items = malloc(2 * many * sizeof *items);
+    struct lso_item *items = room_for(many);
     if (!items)
         return -1;
     for (size_t at = 0; at < many; at++)
-        items[at] = (struct lso_item){(uint64_t)keys[at] ^ sign, (uint64_t)counts[at]};
+        items[at] = (struct lso_item){(uint64_t)keys[at] ^ SIGN, (uint64_t)counts[at]};
     const struct lso_item *sorted = lso_sort(items, items + many, many);
     int64_t found = 0;
     for (size_t at = 0; at < many;) {
         uint64_t key = sorted[at].key, sum = 0;
         for (; at < many && sorted[at].key == key; at++)
             sum += sorted[at].value;
-        out_keys[found] = (int64_t)(key ^ sign);
+        out_keys[found] = (int64_t)(key ^ SIGN);
         out_counts[found] = (int64_t)sum;
         found += sum != 0;
+    }
+    free(items);
+    return found;
+}
+
+LSO_EXPORT int64_t lso_sum_pairs(const int64_t *keys, const int64_t *ones, const int64_t *others, int64_t count,
+                                 int64_t *out_keys, int64_t *out_ones, int64_t *out_others)
+{
+    if (count <= 0)
+        return 0;
+    size_t many = (size_t)count;
+    struct lso_item *items = room_for(many);
+    if (!items)
+        return -1;
+    for (size_t at = 0; at < many; at++)
+        items[at] = (struct lso_item){(uint64_t)keys[at] ^ SIGN, at};
+    const struct lso_item *sorted = lso_sort(items, items + many, many);
+    int64_t found = 0;
+    for (size_t at = 0; at < many; found++) {
+        uint64_t key = sorted[at].key, one = 0, other = 0;
+        for (; at < many && sorted[at].key == key; at++) {
+            one += (uint64_t)ones[sorted[at].value];
+            other += (uint64_t)others[sorted[at].value];
+        }
+        out_keys[found] = (int64_t)(key ^ SIGN);
+        out_ones[found] = (int64_t)one;
+        out_others[found] = (int64_t)other;
     }
     free(items);
     return found;

@@ -17,6 +17,10 @@ struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t
 int64_t lso_sum_cells(const int64_t *keys, const int64_t *counts, int64_t count, int64_t *out_keys,
                       int64_t *out_counts);
 
+/* Adds up cells with two counts each, in the same way, but keeps those whose counts are 0. */
+int64_t lso_sum_pairs(const int64_t *keys, const int64_t *ones, const int64_t *others, int64_t count, int64_t *out_keys,
+                      int64_t *out_ones, int64_t *out_others);
+
 /* The sum of two tables with ascending keys, in the same way; the results have room for both. */
 int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *more_keys,
                       const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts);
