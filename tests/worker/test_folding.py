@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import re
 from collections.abc import Callable
 from typing import Any
@@ -519,3 +520,14 @@ async def test_one_step_takes_every_system_that_waits_however_large_their_batche
     report = await folder.fold_once()
     assert (len(ids), 0) == (report.systems, report.more)
     assert all([(await room.health(one))["total"] == 900 for one in ids])
+
+
+async def test_a_quiet_system_does_not_wait_for_its_busy_neighbours(room: Room, crew: Crew) -> None:
+    folder, (one, other, quiet) = await crew.alone(), await neighbours(room)
+    for events in (50, 70):  # by the second step the sizes of their entries are known
+        for system_id in (one, other):
+            await room.store.ingest.append(system_id, batch(events, body=random.randbytes(4_000)), None)
+        await room.store.ingest.append(quiet, batch(1), None)
+        assert (await folder.fold_once()).systems == 3
+    order = await room.server.one(("ZRANGE", keys.changes(partition_of(quiet)), 0, -1))
+    assert [quiet, one, other] == [int(system_id) for system_id in order]
