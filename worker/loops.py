@@ -22,7 +22,8 @@ PACE_S: Final = 0.02
 LONGEST_PACE_S: Final = 0.15
 RESTS: Final = 3
 """Most of a step's cost does not depend on how much it folds. So a step that did something is followed by a rest of three
-times its length, within these bounds from begin to begin: the more there is to do, the fewer and larger the steps."""
+times the processor time that it took, within these bounds from begin to begin: the more there is to do, the fewer and
+larger the steps. What it waited, for Redis or for others on the machine, makes nobody wait longer."""
 IDLE_S: Final = 0.05
 AWAY_S: Final = 0.25
 """How soon to try again when Redis is away."""
@@ -99,13 +100,14 @@ class Loops:
         return TEND_S
 
     async def _fold(self) -> float:
-        began = time.monotonic()
+        began, used_s = time.monotonic(), time.thread_time()
         report = await self._folder.fold_once()
+        used_s = time.thread_time() - used_s
         self._turned = time.monotonic()
         self._count(report)
         if not report.systems:
             return IDLE_S
-        return rest_after(report, self._turned - began)
+        return rest_after(report, self._turned - began, used_s)
 
     def _count(self, report: FoldReport) -> None:
         telemetry = self._telemetry
@@ -136,9 +138,9 @@ class Loops:
             log.warning("leases.not-released", error=str(error))
 
 
-def rest_after(report: FoldReport, took_s: float) -> float:
-    """How long to rest after a step that did something; not at all where it left something to do."""
+def rest_after(report: FoldReport, took_s: float, used_s: float) -> float:
+    """How long to rest after a step that took so long and used so much of it; not at all where it left something to do."""
     if report.more:
         return 0.0
-    pace_s = min(LONGEST_PACE_S, max(PACE_S, (1 + RESTS) * took_s))
+    pace_s = min(LONGEST_PACE_S, max(PACE_S, took_s + RESTS * used_s))
     return max(0.0, pace_s - took_s)

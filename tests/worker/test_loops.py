@@ -76,9 +76,18 @@ async def test_the_sweep_finds_forgotten_systems_and_half_done_registrations(roo
 
 
 @pytest.mark.parametrize(
-    ("took_s", "more", "rest_s"),
-    [(0.001, 0, 0.019), (0.01, 0, 0.03), (0.05, 0, 0.1), (0.3, 0, 0.0), (0.01, 1, 0.0)],
-    ids=["short", "in between", "long", "longer than the longest pace", "not at the end"],
+    ("took_s", "used_s", "more", "rest_s"),
+    [
+        (0.001, 0.001, 0, 0.019),
+        (0.01, 0.01, 0, 0.03),
+        (0.03, 0.01, 0, 0.03),
+        (0.05, 0.05, 0, 0.1),
+        (0.3, 0.01, 0, 0.0),
+        (0.01, 0.01, 1, 0.0),
+    ],
+    ids=["short", "in between", "mostly waiting", "long", "longer than the longest pace", "not at the end"],
 )
-def test_the_rest_after_a_step_grows_with_it_up_to_a_bound(took_s: float, more: int, rest_s: float) -> None:
-    assert rest_s == pytest.approx(rest_after(FoldReport(systems=1, more=more), took_s))
+def test_the_rest_after_a_step_grows_with_it_up_to_a_bound(
+    took_s: float, used_s: float, more: int, rest_s: float
+) -> None:
+    assert rest_s == pytest.approx(rest_after(FoldReport(systems=1, more=more), took_s, used_s))
