@@ -69,6 +69,8 @@ class FoldReport(msgspec.Struct, frozen=True):
     dead: int = 0
     more: int = 0
     """Systems whose streams go on behind what was read."""
+    busy: int = 0
+    """Systems that were not quiet, whether they were folded or left for another step."""
     seconds: float = 0.0
 
 
@@ -166,22 +168,23 @@ class Folder:
 
     # -- folding ------------------------------------------------------------------------------------------------
 
-    async def fold_once(self) -> FoldReport:
-        """Fold and roll what wants it, as much as fits one step; first the systems that take next to no time."""
+    async def fold_once(self, *, busy: bool = True) -> FoldReport:
+        """Fold and roll what wants it, as much as fits one step; first the quiet systems, and without `busy` these alone."""
         began = time.perf_counter()
         peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
         wanted = [one for one in _in_turn(peeks, STEP_SYSTEMS) if one not in self._held_back]
         if not wanted:
             return FoldReport()
         known, parked = await self._know(wanted)
-        report = FoldReport(parked=parked)
-        for portion in _portions(_within_budget(known)):
+        quiet, others = _parted(_within_budget(known))
+        report = FoldReport(parked=parked, busy=len(others))
+        for portion in filter(None, (quiet, others if busy else [])):
             steps, parked = await self._fold(portion)
             report = _plus(_plus(report, FoldReport(parked=parked)), await self._commit(steps))
         await self._leave_to_newer()
         seconds = time.perf_counter() - began
         self._measure(report.events, seconds)
-        return msgspec.structs.replace(report, seconds=seconds)
+        return msgspec.structs.replace(report, seconds=seconds if report.systems else 0.0)
 
     async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
         """The systems wanted, from the cache or the store; and how many had to be parked."""
@@ -378,12 +381,15 @@ def _within_budget(known: list[Known]) -> list[tuple[Known, int]]:
     return [(one, _entries_in(deep if one.behind else even, one.entry_bytes)) for one in known]
 
 
-def _portions(chosen: list[tuple[Known, int]]) -> Iterable[list[tuple[Known, int]]]:
-    """Quiet systems, then the others: they would wait for their neighbours' thousands of events, which cost them nothing."""
-    quiet, busy = list[tuple[Known, int]](), list[tuple[Known, int]]()
+Chosen = list[tuple[Known, int]]
+
+
+def _parted(chosen: Chosen) -> tuple[Chosen, Chosen]:
+    """Quiet systems, which take next to no time and should not wait for their neighbours' thousands of events; and the others."""
+    quiet, others = Chosen(), Chosen()
     for one, most in chosen:
-        (quiet if one.entry_bytes <= QUIET_BYTES and not one.behind else busy).append((one, most))
-    return filter(None, (quiet, busy))
+        (quiet if one.entry_bytes <= QUIET_BYTES and not one.behind else others).append((one, most))
+    return quiet, others
 
 
 def _entries_in(size: int, entry_bytes: int) -> int:

@@ -24,6 +24,8 @@ RESTS: Final = 3
 """Most of a step's cost does not depend on how much it folds. So a step that did something is followed by a rest of three
 times the processor time that it took, within these bounds from begin to begin: the more there is to do, the fewer and
 larger the steps. What it waited, for Redis or for others on the machine, makes nobody wait longer."""
+QUIET_PACE_S: Final = 0.03
+"""While busy systems rest, quiet ones have steps of their own, so far apart: to look costs a fraction of a millisecond."""
 IDLE_S: Final = 0.05
 AWAY_S: Final = 0.25
 """How soon to try again when Redis is away."""
@@ -43,6 +45,8 @@ class Loops:
         self._telemetry = telemetry
         self._stopping = asyncio.Event()
         self._turned = time.monotonic()
+        self._busy_from = self._turned
+        """When busy systems have their turn again."""
 
     async def run(self) -> None:
         """Run until `stop`; then give the leases back. Raises what ended a loop."""
@@ -101,13 +105,18 @@ class Loops:
 
     async def _fold(self) -> float:
         began, used_s = time.monotonic(), time.thread_time()
-        report = await self._folder.fold_once()
+        all_at_once = began >= self._busy_from
+        report = await self._folder.fold_once(busy=all_at_once)
         used_s = time.thread_time() - used_s
         self._turned = time.monotonic()
         self._count(report)
-        if not report.systems:
+        if not report.systems and not report.busy:
             return IDLE_S
-        return rest_after(report, self._turned - began, used_s)
+        rest_s = rest_after(report, self._turned - began, used_s)
+        if all_at_once:
+            self._busy_from = self._turned + rest_s
+            return min(rest_s, QUIET_PACE_S) if report.busy else rest_s
+        return max(0.0, min(max(rest_s, QUIET_PACE_S), self._busy_from - self._turned))
 
     def _count(self, report: FoldReport) -> None:
         telemetry = self._telemetry

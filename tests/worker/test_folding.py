@@ -531,3 +531,22 @@ async def test_a_quiet_system_does_not_wait_for_its_busy_neighbours(room: Room, 
         assert (await folder.fold_once()).systems == 3
     order = await room.server.one(("ZRANGE", keys.changes(partition_of(quiet)), 0, -1))
     assert [quiet, one, other] == [int(system_id) for system_id in order]
+
+
+async def test_a_quiet_system_can_have_a_step_of_its_own(room: Room, crew: Crew) -> None:
+    folder, (one, other, quiet) = await crew.alone(), await neighbours(room)
+
+    async def append_to_all() -> None:
+        for system_id in (one, other):
+            await room.store.ingest.append(system_id, batch(50, body=random.randbytes(4_000)), None)
+        await room.store.ingest.append(quiet, batch(1), None)
+
+    await append_to_all()
+    await fold_all(folder)  # then the sizes of their entries are known
+    await append_to_all()
+    report = await folder.fold_once(busy=False)
+    assert (report.systems, report.busy, await totals(room, [one, other, quiet])) == (1, 2, [50, 50, 2])
+    report = await folder.fold_once(busy=False)
+    assert (report.systems, report.busy, report.seconds) == (0, 2, 0.0)
+    report = await folder.fold_once()
+    assert (report.systems, report.busy, await totals(room, [one, other, quiet])) == (2, 2, [100, 100, 2])
