@@ -37,6 +37,10 @@ STEP_BYTES: Final = 32 << 20
 """About how many bytes of entries one step reads; twice as many at most."""
 READ_BYTES: Final = 8 << 20
 """About how many of them for one system."""
+STEP_S: Final = 0.02
+"""After so long a step begins with no more of the busy systems."""
+PORTIONS: Final = 16
+"""Into so many portions they are parted."""
 QUIET_BYTES: Final = 1_024
 """A system whose entries are no larger than this on average takes next to no time."""
 READ_ENTRIES: Final = 2_000
@@ -70,7 +74,9 @@ class FoldReport(msgspec.Struct, frozen=True):
     more: int = 0
     """Systems whose streams go on behind what was read."""
     busy: int = 0
-    """Systems that were not quiet, whether they were folded or left for another step."""
+    """Systems that were not quiet, whether they were folded or left for another step…"""
+    left: int = 0
+    """…and those of them whose turn it is, but for which this step had no time."""
     seconds: float = 0.0
 
 
@@ -95,6 +101,8 @@ class Folder:
         self._settings = settings
         self._leases: dict[int, Lease] = {}
         self._cache = Cache(affordable())
+        self._line: list[int] = []
+        """Busy systems that still have their turn in this round."""
         self._ahead_ms = 0.0
         self._fold_rate = 0.0
         self._arrivals = _Rate()
@@ -169,7 +177,10 @@ class Folder:
     # -- folding ------------------------------------------------------------------------------------------------
 
     async def fold_once(self, *, busy: bool = True) -> FoldReport:
-        """Fold and roll what wants it, as much as fits one step; first the quiet systems, and without `busy` these alone."""
+        """Fold and roll what wants it, as much as fits one step; first the quiet systems, and without `busy` these alone.
+
+        The busy ones go in rounds, a few at a time for as long as the step may take, and the next step goes on with them.
+        """
         began = time.perf_counter()
         peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
         wanted = [one for one in _in_turn(peeks, STEP_SYSTEMS) if one not in self._held_back]
@@ -177,14 +188,30 @@ class Folder:
             return FoldReport()
         known, parked = await self._know(wanted)
         quiet, others = _parted(_within_budget(known))
-        report = FoldReport(parked=parked, busy=len(others))
-        for portion in filter(None, (quiet, others if busy else [])):
-            steps, parked = await self._fold(portion)
-            report = _plus(_plus(report, FoldReport(parked=parked)), await self._commit(steps))
+        report = _plus(FoldReport(parked=parked, busy=len(others)), await self._fold_portion(quiet))
+        waiting = self._line_up(others) if busy else []
+        for portion in _portions(waiting):
+            report = _plus(report, await self._fold_portion(portion))
+            self._line = self._line[len(portion) :]
+            if time.perf_counter() - began > STEP_S:
+                break
         await self._leave_to_newer()
         seconds = time.perf_counter() - began
         self._measure(report.events, seconds)
-        return msgspec.structs.replace(report, seconds=seconds if report.systems else 0.0)
+        return msgspec.structs.replace(report, seconds=seconds if report.systems else 0.0, left=len(self._line))
+
+    def _line_up(self, busy: "Chosen") -> "Chosen":
+        """Those whose turn it is: who is left of the round, else all of them for a new one."""
+        chosen = {one.system.system_id: (one, most) for one, most in busy}
+        self._line = [system_id for system_id in self._line if system_id in chosen] or list(chosen)
+        return [chosen[system_id] for system_id in self._line]
+
+    async def _fold_portion(self, chosen: "Chosen") -> FoldReport:
+        """Read, fold and commit some systems."""
+        if not chosen:
+            return FoldReport()
+        steps, parked = await self._fold(chosen)
+        return _plus(await self._commit(steps), FoldReport(parked=parked))
 
     async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
         """The systems wanted, from the cache or the store; and how many had to be parked."""
@@ -204,7 +231,7 @@ class Folder:
                 parked += await self._park(system_id, reason)
         return [known[one] for one in wanted if one in known], parked
 
-    async def _fold(self, chosen: list[tuple[Known, int]]) -> tuple[list[Step], int]:
+    async def _fold(self, chosen: "Chosen") -> tuple[list[Step], int]:
         """Read so many entries of each system and fold them; one that fails is parked, the others go on."""
         reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
         decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
@@ -390,6 +417,11 @@ def _parted(chosen: Chosen) -> tuple[Chosen, Chosen]:
     for one, most in chosen:
         (quiet if one.entry_bytes <= QUIET_BYTES and not one.behind else others).append((one, most))
     return quiet, others
+
+
+def _portions(busy: Chosen) -> Iterable[Chosen]:
+    size = max(2, len(busy) // PORTIONS)
+    return (busy[at : at + size] for at in range(0, len(busy), size))
 
 
 def _entries_in(size: int, entry_bytes: int) -> int:

@@ -46,7 +46,9 @@ class Loops:
         self._stopping = asyncio.Event()
         self._turned = time.monotonic()
         self._busy_from = self._turned
-        """When busy systems have their turn again."""
+        """When busy systems have their turn again…"""
+        self._round_s = (0.0, 0.0)
+        """…and how long the one before took so far, and how much processor time."""
 
     async def run(self) -> None:
         """Run until `stop`; then give the leases back. Raises what ended a loop."""
@@ -112,11 +114,16 @@ class Loops:
         self._count(report)
         if not report.systems and not report.busy:
             return IDLE_S
-        rest_s = rest_after(report, self._turned - began, used_s)
-        if all_at_once:
-            self._busy_from = self._turned + rest_s
-            return min(rest_s, QUIET_PACE_S) if report.busy else rest_s
-        return max(0.0, min(max(rest_s, QUIET_PACE_S), self._busy_from - self._turned))
+        took_s = self._turned - began
+        if not all_at_once:
+            rest_s = max(QUIET_PACE_S, rest_after(report, took_s, used_s))
+            return max(0.0, min(rest_s, self._busy_from - self._turned))
+        self._round_s = (self._round_s[0] + took_s, self._round_s[1] + used_s)
+        if report.left:
+            return 0.0
+        rest_s, self._round_s = rest_after(report, *self._round_s), (0.0, 0.0)
+        self._busy_from = self._turned + rest_s
+        return min(rest_s, QUIET_PACE_S) if report.busy else rest_s
 
     def _count(self, report: FoldReport) -> None:
         telemetry = self._telemetry

@@ -21,6 +21,7 @@ from lso_core.store import keys
 from tests.store.rooms import Room, batch, batch_of, garbage_batch
 from tests.waiting import eventually
 from tests.worker.crew import Crew, fold_all
+from worker import folding
 from worker.cache import Cache
 from worker.folding import READ_ENTRIES, Folder, FoldReport
 
@@ -512,7 +513,10 @@ async def test_answers_stay_valid_json_through_all_of_it(room: Room, crew: Crew)
     assert json.loads(line)["name"] == 'a "name" \\ é'
 
 
-async def test_one_step_takes_every_system_that_waits_however_large_their_batches(room: Room, crew: Crew) -> None:
+async def test_one_step_takes_every_system_that_waits_however_large_their_batches(
+    room: Room, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "STEP_S", 60.0)
     folder, ids = await crew.alone(), await room.systems_of(3, 12)
     for system_id in ids:
         for _ in range(3):
@@ -550,3 +554,23 @@ async def test_a_quiet_system_can_have_a_step_of_its_own(room: Room, crew: Crew)
     assert (report.systems, report.busy, report.seconds) == (0, 2, 0.0)
     report = await folder.fold_once()
     assert (report.systems, report.busy, await totals(room, [one, other, quiet])) == (2, 2, [100, 100, 2])
+
+
+async def test_busy_systems_take_turns_however_little_time_a_step_has(
+    room: Room, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ids = await crew.alone(), await systems(room, 6)
+    large = batch(200, body=random.randbytes(4_000))
+
+    async def append_to_all() -> None:
+        for system_id in ids:
+            await room.store.ingest.append(system_id, large, None)
+
+    await append_to_all()
+    await fold_all(folder)
+    monkeypatch.setattr(folding, "STEP_S", 0.0)
+    before = await totals(room, ids)
+    for left in (4, 2, 0):
+        await append_to_all()  # all of them have always more, and must not come before the others for it
+        assert (await folder.fold_once()).left == left
+    assert all(now > was for was, now in zip(before, await totals(room, ids), strict=True))
