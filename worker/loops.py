@@ -113,6 +113,7 @@ class Loops:
         self._turned = time.monotonic()
         self._count(report)
         if not report.systems and not report.busy:
+            self._round_s = (0.0, 0.0)
             return IDLE_S
         took_s = self._turned - began
         if not all_at_once:
