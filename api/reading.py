@@ -34,7 +34,11 @@ def read_query(request: Asked, kind: type[T]) -> T:
         raise refused("the query is not UTF-8, or has more than 50 parameters", "") from None
     if len(dict(pairs)) < len(pairs):
         raise refused("a parameter of the query is given twice", "")
-    return _convert(dict(pairs), kind, "parameter")
+    found = _convert(dict(pairs), kind, "parameter")
+    for field in msgspec.structs.fields(kind):  # texts are taken for what they say, and so "null" for nothing
+        if field.encode_name in dict(pairs) and getattr(found, field.name) is None:
+            raise refused(f"{field.encode_name} must not be null", field.encode_name)
+    return found
 
 
 async def read_object(request: Asked, kind: type[T]) -> T:

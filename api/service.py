@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import Iterable
+import re
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +25,8 @@ _JSON_HEADER: Final = (b"content-type", b"application/json")
 LONG_BYTES: Final = 8 * 1024
 """Answers from here on are compressed for whom reads that. A health is a tenth of it, and is asked for too often."""
 _LEVEL: Final = 4
+_GZIP: Final = re.compile(r"(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+"""gzip among the codings, unless with the weight 0, which refuses it."""
 
 Asked = Request[Any, Any, Any]
 
@@ -80,7 +82,7 @@ class Ready:
         sent, headers = self._body, self._headers
         if len(sent) >= LONG_BYTES:
             headers = [*headers, (b"vary", b"accept-encoding")]
-            if reads_gzip(scope["headers"]):
+            if any(name == b"accept-encoding" and reads_gzip(value.decode()) for name, value in scope["headers"]):
                 sent = await asyncio.to_thread(
                     gzip.compress, sent, _LEVEL, mtime=0
                 )  # the interpreter is free meanwhile
@@ -92,9 +94,9 @@ class Ready:
         await send(body)
 
 
-def reads_gzip(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether who sent these headers takes compressed answers."""
-    return any(name == b"accept-encoding" and b"gzip" in value for name, value in headers)
+def reads_gzip(accepted: str) -> bool:
+    """Whether who sent this Accept-Encoding takes compressed answers."""
+    return _GZIP.search(accepted) is not None
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Ready:

@@ -32,6 +32,8 @@ class Known(msgspec.Struct, frozen=True):
     entry_bytes: int
     """Mean size of its entries."""
     runs: Runs = Runs()
+    read: int = 0
+    """How many entries were read last."""
     behind: bool = False
     """Its stream went on behind what was read last."""
 

@@ -46,6 +46,8 @@ QUIET_BYTES: Final = 1_024
 READ_ENTRIES: Final = 2_000
 FIRST_READ_ENTRIES: Final = 16
 """How many entries to read of a system whose entries' size is not known."""
+GROWTH: Final = 4
+"""Of a system no more than so many times the entries are read that were read before."""
 COMMIT_BYTES: Final = 8 << 20
 """About how many bytes of commits travel in one round trip."""
 PARK_MS: Final = 5_000
@@ -101,6 +103,8 @@ class Folder:
         self._settings = settings
         self._leases: dict[int, Lease] = {}
         self._cache = Cache(affordable())
+        self._careful = False
+        """The last read failed: perhaps it asked for too much."""
         self._line: list[int] = []
         """Busy systems that still have their turn in this round."""
         self._ahead_ms = 0.0
@@ -183,12 +187,14 @@ class Folder:
         """
         began = time.perf_counter()
         peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
-        wanted = [one for one in _in_turn(peeks, STEP_SYSTEMS) if one not in self._held_back]
-        if not wanted:
+        found = [one for one in _in_turn(peeks) if one not in self._held_back]
+        if not found:
             return FoldReport()
-        known, parked = await self._know(wanted)
-        quiet, others = _parted(_within_budget(known))
-        report = _plus(FoldReport(parked=parked, busy=len(others)), await self._fold_portion(quiet))
+        resting = set() if busy else {one for one in found if self._is_known_busy(one)}
+        known, parked = await self._know(self._first(found, resting))
+        quiet, others = _parted(_within_budget(known, careful=self._careful))
+        report = FoldReport(parked=parked, busy=len(others) + len(resting))
+        report = _plus(report, await self._fold_portion(quiet))
         waiting = self._line_up(others) if busy else []
         for portion in _portions(waiting):
             report = _plus(report, await self._fold_portion(portion))
@@ -198,7 +204,19 @@ class Folder:
         await self._leave_to_newer()
         seconds = time.perf_counter() - began
         self._measure(report.events, seconds)
-        return msgspec.structs.replace(report, seconds=seconds if report.systems else 0.0, left=len(self._line))
+        return msgspec.structs.replace(
+            report, seconds=seconds if report.systems or report.fenced else 0.0, left=len(self._line)
+        )
+
+    def _is_known_busy(self, system_id: int) -> bool:
+        known = self._cache.get(system_id)
+        return known is not None and not _is_quiet(known)
+
+    def _first(self, found: list[int], resting: set[int]) -> list[int]:
+        """Whom a step looks at: of the quiet and of the busy as many as fit it, so that neither keeps the others out."""
+        busy = [one for one in found if one not in resting and self._is_known_busy(one)]
+        apart = resting.union(busy)
+        return [one for one in found if one not in apart][:STEP_SYSTEMS] + busy[:STEP_SYSTEMS]
 
     def _line_up(self, busy: "Chosen") -> "Chosen":
         """Those whose turn it is: who is left of the round, else all of them for a new one."""
@@ -233,7 +251,9 @@ class Folder:
 
     async def _fold(self, chosen: "Chosen") -> tuple[list[Step], int]:
         """Read so many entries of each system and fold them; one that fails is parked, the others go on."""
+        self._careful = True  # until it is known that the answer was not too long for the time that it has
         reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
+        self._careful = False
         decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
         gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
         steps, parked = [], 0
@@ -391,21 +411,27 @@ def _runs_wanted(one: Known, decoded: Mapping[int, Decoded]) -> Wanted:
     return Wanted(system_id, one.runs, arrivals, one.position.cursor, one.entry_bytes)
 
 
-def _in_turn(peeks: list[Peek], most: int) -> Iterable[int]:
-    """Systems of all partitions by turns, those with entries first, each once."""
-    queues = [list(dict.fromkeys(peek.ready + peek.due)) for peek in peeks]
+def _in_turn(peeks: list[Peek]) -> Iterable[int]:
+    """Systems of all partitions by turns, of each one with entries and one that is only due, each once."""
+    queues = [_alternating(peek.ready, peek.due) for peek in peeks]
+    return dict.fromkeys(_alternating(*queues))
+
+
+def _alternating(*queues: Iterable[int]) -> list[int]:
     turns = itertools.chain.from_iterable(itertools.zip_longest(*queues))
-    return itertools.islice((one for one in turns if one is not None), most)
+    return [one for one in turns if one is not None]
 
 
-def _within_budget(known: list[Known]) -> list[tuple[Known, int]]:
-    """Systems with how many entries to read of each, so that all together read about STEP_BYTES.
+def _within_budget(known: list[Known], *, careful: bool) -> list[tuple[Known, int]]:
+    """Systems with how many entries to read of each, so that all together read about STEP_BYTES; one of each where careful.
 
     Every system has an even share; those that were behind after their last step share as much again among themselves.
+    How large its entries are a system tells by those that were read last. The next may be larger, so it is read no more
+    than GROWTH times as many.
     """
     behind = sum(one.behind for one in known)
     even, deep = (min(READ_BYTES, STEP_BYTES // max(1, count)) for count in (len(known), behind))
-    return [(one, _entries_in(deep if one.behind else even, one.entry_bytes)) for one in known]
+    return [(one, 1 if careful else _entries_of(one, deep if one.behind else even)) for one in known]
 
 
 Chosen = list[tuple[Known, int]]
@@ -415,8 +441,12 @@ def _parted(chosen: Chosen) -> tuple[Chosen, Chosen]:
     """Quiet systems, which take next to no time and should not wait for their neighbours' thousands of events; and the others."""
     quiet, others = Chosen(), Chosen()
     for one, most in chosen:
-        (quiet if one.entry_bytes <= QUIET_BYTES and not one.behind else others).append((one, most))
+        (quiet if _is_quiet(one) else others).append((one, most))
     return quiet, others
+
+
+def _is_quiet(one: Known) -> bool:
+    return one.entry_bytes <= QUIET_BYTES and not one.behind
 
 
 def _portions(busy: Chosen) -> Iterable[Chosen]:
@@ -424,8 +454,10 @@ def _portions(busy: Chosen) -> Iterable[Chosen]:
     return (busy[at : at + size] for at in range(0, len(busy), size))
 
 
-def _entries_in(size: int, entry_bytes: int) -> int:
-    return min(READ_ENTRIES, max(1, size // entry_bytes)) if entry_bytes else FIRST_READ_ENTRIES
+def _entries_of(one: Known, size: int) -> int:
+    """How many entries of a system are about so many bytes."""
+    most = min(READ_ENTRIES, max(FIRST_READ_ENTRIES, GROWTH * one.read))
+    return max(1, min(most, size // one.entry_bytes if one.entry_bytes else FIRST_READ_ENTRIES))
 
 
 def _chunks(steps: list[Step]) -> Iterable[list[Step]]:

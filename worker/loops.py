@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -36,6 +36,18 @@ Step = Callable[[], Awaitable[float]]
 """Does one thing and says how many seconds to wait before the next."""
 
 
+class Round(NamedTuple):
+    """Steps that together have folded every busy system once."""
+
+    more: int = 0
+    took_s: float = 0.0
+    used_s: float = 0.0
+
+    def plus(self, report: FoldReport, took_s: float, used_s: float) -> "Round":
+        """With one step more, which took so long, and so much processor time."""
+        return Round(self.more + report.more, self.took_s + took_s, self.used_s + used_s)
+
+
 class Loops:
     """Tend, fold and keep house, until told to stop. A loop that fails for another reason than Redis ends them all."""
 
@@ -47,8 +59,8 @@ class Loops:
         self._turned = time.monotonic()
         self._busy_from = self._turned
         """When busy systems have their turn again…"""
-        self._round_s = (0.0, 0.0)
-        """…and how long the one before took so far, and how much processor time."""
+        self._round = Round()
+        """…and what the one before came to so far."""
 
     async def run(self) -> None:
         """Run until `stop`; then give the leases back. Raises what ended a loop."""
@@ -113,16 +125,16 @@ class Loops:
         self._turned = time.monotonic()
         self._count(report)
         if not report.systems and not report.busy:
-            self._round_s = (0.0, 0.0)
+            self._round = Round()
             return IDLE_S
         took_s = self._turned - began
         if not all_at_once:
-            rest_s = max(QUIET_PACE_S, rest_after(report, took_s, used_s))
+            rest_s = max(QUIET_PACE_S, rest_after(Round().plus(report, took_s, used_s)))
             return max(0.0, min(rest_s, self._busy_from - self._turned))
-        self._round_s = (self._round_s[0] + took_s, self._round_s[1] + used_s)
+        self._round = self._round.plus(report, took_s, used_s)
         if report.left:
             return 0.0
-        rest_s, self._round_s = rest_after(report, *self._round_s), (0.0, 0.0)
+        rest_s, self._round = rest_after(self._round), Round()
         self._busy_from = self._turned + rest_s
         return min(rest_s, QUIET_PACE_S) if report.busy else rest_s
 
@@ -155,9 +167,9 @@ class Loops:
             log.warning("leases.not-released", error=str(error))
 
 
-def rest_after(report: FoldReport, took_s: float, used_s: float) -> float:
-    """How long to rest after a step that took so long and used so much of it; not at all where it left something to do."""
-    if report.more:
+def rest_after(done: Round) -> float:
+    """How long to rest after one or more steps; not at all where they left something to do."""
+    if done.more:
         return 0.0
-    pace_s = min(LONGEST_PACE_S, max(PACE_S, took_s + RESTS * used_s))
-    return max(0.0, pace_s - took_s)
+    pace_s = min(LONGEST_PACE_S, max(PACE_S, done.took_s + RESTS * done.used_s))
+    return max(0.0, pace_s - done.took_s)

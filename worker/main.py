@@ -33,6 +33,7 @@ from worker.schedule import Rooms, arq_settings, make_worker, slow_settings
 log = structlog.get_logger(__name__)
 
 RESTART_S: Final = 0.5
+CANCEL_S: Final = 1.0
 
 
 class Process:
@@ -134,8 +135,9 @@ async def _run(settings: Settings, worker_id: str) -> None:
     try:
         await process.run_loops()
     finally:
-        beside.cancel()
-        await asyncio.gather(beside, return_exceptions=True)
+        while not beside.done():  # once is not enough: a client that was just connecting may swallow it
+            beside.cancel()
+            await asyncio.wait([beside], timeout=CANCEL_S)
         await process.close()
         await store.close()
         log.info("worker.ends", worker_id=worker_id)

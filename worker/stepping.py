@@ -226,4 +226,6 @@ def _as_of(state: State, decoded: Decoded, end_ms: int | None) -> int:
 def _known(known: Known, state: State, position: Position, taken: list[Entry], *, behind: bool) -> Known:
     sizes = [entry.size for entry in taken]
     entry_bytes = sum(sizes) // len(sizes) if sizes else known.entry_bytes
-    return msgspec.structs.replace(known, position=position, state=state, entry_bytes=entry_bytes, behind=behind)
+    return msgspec.structs.replace(
+        known, position=position, state=state, entry_bytes=entry_bytes, read=len(taken) or known.read, behind=behind
+    )

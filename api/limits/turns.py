@@ -18,7 +18,7 @@ BUSY: Final = 0.5
 """Share of the time that the event loop computes, from which on it is as busy as can be: on few cores others want them too."""
 LONGEST_REST_S: Final = 2.0
 LONGEST_S: Final = 30.0
-"""Nobody waits longer for a turn."""
+"""Nobody waits longer until it is his turn to rest, and then to work."""
 LOOKED_BACK_S: Final = 0.25
 """How long a stretch tells how busy the loop is."""
 
@@ -46,6 +46,7 @@ class Turns:
         except BaseException:
             self._lock.release()
             raise
+        self._load.now()
         self._began = time.monotonic()
 
     async def __aexit__(

@@ -16,7 +16,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.types import Receive, Scope, Send
 
-from api.service import Asked
+from api.service import Asked, reads_gzip
 
 PAGE: Final = "/"
 FILES: Final = "/assets/"
@@ -63,7 +63,7 @@ class Sent:
     def __init__(self, asked: Asked, asset: Asset, headers: Mapping[str, str]) -> None:
         given = asked.headers
         self._known = asset.tag in given.get("if-none-match", "")
-        packed = "gzip" in given.get("accept-encoding", "")
+        packed = reads_gzip(given.get("accept-encoding", ""))
         self._body = b"" if self._known else (asset.gzipped if packed else asset.plain)
         self._headers = {"etag": asset.tag, "vary": "accept-encoding", "x-content-type-options": "nosniff", **headers}
         if not self._known:

@@ -10,7 +10,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.live import Filter, Hub, Viewer
 from api.reading import read_query, refused
-from api.service import Asked, service_of
+from api.service import Asked, reads_gzip, service_of
 from lso_core.model.events import Name
 from lso_core.model.health import Health
 
@@ -41,7 +41,7 @@ async def get_stream(request: Asked) -> "Stream":
     hub = service_of(request).live
     wanted = read_query(request, StreamQuery).filter()
     headers = request.headers
-    gzip = "gzip" in headers.get("accept-encoding", "")
+    gzip = reads_gzip(headers.get("accept-encoding", ""))
     viewer = await hub.join(wanted, _seen(headers.get("last-event-id", "")), gzip=gzip)
     return Stream(hub, wanted, viewer, head_only=bool(request.scope.get("head_only")))
 

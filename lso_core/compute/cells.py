@@ -4,6 +4,7 @@ A cell's key is a number from 0 on, its count how many values fall on it; keys a
 the steps from each key to the next, of which most fit a byte or two, and the counts, each as wide as the largest needs.
 """
 
+import ctypes
 import functools
 import itertools
 import struct
@@ -74,8 +75,6 @@ def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list
     """`add` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     address, texts, number = ctypes.c_void_p, ctypes.POINTER(ctypes.c_char_p), ctypes.c_int64
     numbers = ctypes.c_char_p
     arguments = (number, texts, numbers, address, address, numbers, address, number, address)

@@ -1,5 +1,6 @@
 """CRC-32 as zlib has it, several times as fast where this machine has the kernels and what they need."""
 
+import ctypes
 import functools
 import zlib
 from collections.abc import Callable
@@ -23,8 +24,6 @@ def _compiled() -> Callable[[bytes, int, int], int] | None:
     """`crc32` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     able = kernel.function("lso_has_crc32", result=ctypes.c_int)
     if able is None or not able():
         return None

@@ -6,6 +6,7 @@ run ids where there is something to tell of them (`compute.run_ids`; without the
 CRC-32 of all before it. Widths are as small as the batch allows.
 """
 
+import ctypes
 import enum
 import functools
 import itertools
@@ -227,8 +228,6 @@ def _compiled_fits() -> Callable[..., int] | None:
     """Whether all positions are within the names, by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     text, number = ctypes.c_char_p, ctypes.c_int64
     return kernel.function("lso_fits", text, number, number, number, text, number, number, result=ctypes.c_int)
 

@@ -4,6 +4,7 @@ Two ways to the same groups, which tests hold against each other: a kernel that 
 numpy for machines that have no kernels.
 """
 
+import ctypes
 import functools
 import itertools
 import struct
@@ -186,8 +187,6 @@ class Compiled:
 def _compiled() -> Any:
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     text, number = ctypes.c_char_p, ctypes.c_int64
     arguments = (*(text, number) * 3, ctypes.c_int, number, number, number, ctypes.c_void_p)
     return kernel.function("lso_fold", *arguments, result=ctypes.c_int)

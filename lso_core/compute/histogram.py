@@ -6,6 +6,7 @@ the value at percentile p of n values is the one at rank ceil(p / 100 * n), as t
 the Python library rounds the rank instead and can be off by a whole value.
 """
 
+import ctypes
 import functools
 import struct
 from collections.abc import Callable
@@ -148,8 +149,6 @@ def _compiled_sum() -> Callable[[Int64, Int64], Cells] | None:
     """`sum_cells` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     address, number = ctypes.c_void_p, ctypes.c_int64
     run: Any = kernel.function("lso_sum_cells", address, address, number, address, address, result=number)
 
@@ -166,8 +165,6 @@ def _compiled_add() -> Callable[[Int64, Int64, Int64, Int64], Cells] | None:
     """`add_cells` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     table = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     run: Any = kernel.function("lso_add_cells", *table, *table, *table[:2], result=ctypes.c_int64)
 
@@ -186,8 +183,6 @@ def _compiled_pairs() -> Callable[[Int64, Int64, Int64], tuple[Int64, Int64, Int
     """`sum_pairs` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     columns = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
     run: Any = kernel.function("lso_sum_pairs", *columns, ctypes.c_int64, *columns, result=ctypes.c_int64)
 
@@ -208,8 +203,6 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
     """`percentiles` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    import ctypes  # noqa: PLC0415 - not every Python has it
-
     text, address, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
     run: Any = kernel.function(
         "lso_percentiles", address, address, number, text, number, address, number, result=number

@@ -3,30 +3,22 @@
 Who calls one checks lengths and types himself: C believes what it is told. While it runs other threads do too.
 """
 
+import ctypes
 import functools
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from lso_core.compute import native
 
-_ctypes: ModuleType | None
-try:
-    import ctypes as _ctypes
-except ImportError:  # a Python that was built without libffi
-    _ctypes = None
-
 
 @functools.cache
 def _library() -> Any:
-    """The loaded library. Raises OSError or ImportError where there is none."""
-    if _ctypes is None:
-        raise ImportError("this Python has no ctypes")
+    """The loaded library. Raises OSError where there is none."""
     path = native.library()
     if not path.exists():
         raise FileNotFoundError(f"the kernels of this release were not compiled into {sys.prefix}")
-    return _ctypes.CDLL(str(path))
+    return ctypes.CDLL(str(path))
 
 
 @functools.cache
@@ -34,7 +26,7 @@ def trouble() -> str | None:
     """Why there are no kernels, as half a sentence; None where they are there."""
     try:
         _library()
-    except (OSError, ImportError) as error:
+    except OSError as error:
         return str(error)
     return None
 

@@ -1,4 +1,4 @@
-"""Every table of docs/performance.md, as Markdown on standard output, in about a quarter of an hour.
+"""Every table of docs/performance.md, as Markdown on standard output, in about half an hour.
 
     python scripts/bench/all.py [--only ingest read …] [--folder results/] >tables.md
 
@@ -47,7 +47,11 @@ BENCHES = (
     Bench("runs", "Run ids and runs", "--rounds 7"),
     Bench("stages", "Where the time goes", "--format json"),
     Bench("stages", "Where the time goes with Arrow", "--format arrow --batch 10000"),
+    Bench("stream", "Who watches", "--rounds 3 --seconds 8 --changes 500"),
+    Bench("dashboard", "The dashboard", "--rounds 3 --seconds 6"),
     Bench("sdk", "What a pipeline pays", "--cases cost"),
+    Bench("queries", "Who asks for history", "--rounds 5 --floor 0.9"),
+    Bench("archive", "The archive", "--rounds 5"),
 )
 
 

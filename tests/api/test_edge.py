@@ -49,6 +49,8 @@ def test_long_answers_are_compressed_for_whom_reads_that(http: httpx.Client) -> 
     short = http.get("/healthz", headers={"Accept-Encoding": "gzip"})
     assert plain.json() == packed.json()
     assert ["gzip", None, None] == [one.headers.get("content-encoding") for one in (packed, plain, short)]
+    refused = http.get("/schema/openapi.json", headers={"Accept-Encoding": "gzip;q=0, *;q=0.1"})
+    assert "content-encoding" not in refused.headers
     assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 4
     assert ["accept-encoding", "accept-encoding", None] == [one.headers.get("vary") for one in (packed, plain, short)]
 

@@ -19,6 +19,7 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 
+from lso_core import machine
 from tests.redises import running_cluster, running_sentinels, running_single
 from tests.waiting import wait_for
 
@@ -56,6 +57,7 @@ class Service:
         try:
             service.url = wait_for(service._listens_on, "lso up says where it listens", START_S) or ""
             wait_for(service.is_ready, "/readyz answers 200", START_S)
+            wait_for(service._is_whole, "every process is started", START_S)
         except AssertionError as error:
             service.kill()
             raise AssertionError(f"{error}; it said:\n{service.said()}") from None
@@ -73,6 +75,13 @@ class Service:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
+
+    def _is_whole(self) -> bool:
+        """Whether the API processes that are not needed to be ready are there, too."""
+        words = self.process.args
+        assert isinstance(words, list)
+        wanted = int(words[words.index("--api-processes") + 1]) if "--api-processes" in words else machine.cores()
+        return len(self.children("api")) == wanted
 
     def said(self) -> str:
         """Everything on standard output and standard error so far."""

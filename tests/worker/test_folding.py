@@ -18,12 +18,13 @@ from lso_core.model.systems import SystemPatch
 from lso_core.model.windows import SLOT_MS, Window, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
+from lso_core.store.folding import Peek
 from tests.store.rooms import Room, batch, batch_of, garbage_batch
 from tests.waiting import eventually
 from tests.worker.crew import Crew, fold_all
 from worker import folding
 from worker.cache import Cache
-from worker.folding import READ_ENTRIES, Folder, FoldReport
+from worker.folding import READ_ENTRIES, Folder, FoldReport, _in_turn
 
 
 async def systems(room: Room, count: int) -> list[int]:
@@ -74,10 +75,10 @@ async def test_many_systems_fold_in_one_step(room: Room, crew: Crew) -> None:
 
 async def test_a_long_backlog_is_folded_in_several_steps(room: Room, crew: Crew) -> None:
     folder, system_id = await crew.alone(), (await room.system()).system_id
-    await asyncio.gather(*(room.store.ingest.append(system_id, batch(at % 3 + 1), None) for at in range(2_100)))
-    assert (await folder.fold_once()).entries == READ_ENTRIES == 2_000
-    assert (await fold_all(folder)).entries == 100
-    assert await totals(room, [system_id]) == [4_200]
+    await asyncio.gather(*(room.store.ingest.append(system_id, batch(at % 3 + 1), None) for at in range(5_100)))
+    read = [(await folder.fold_once()).entries for _ in range(6)]
+    assert [16, 64, 256, 1_024, READ_ENTRIES, 1_740] == read
+    assert await totals(room, [system_id]) == [10_200]
 
 
 async def test_folding_goes_on_from_the_cache_and_from_the_store_alike(room: Room, crew: Crew) -> None:
@@ -574,3 +575,29 @@ async def test_busy_systems_take_turns_however_little_time_a_step_has(
         await append_to_all()  # all of them have always more, and must not come before the others for it
         assert (await folder.fold_once()).left == left
     assert all(now > was for was, now in zip(before, await totals(room, ids), strict=True))
+
+
+async def test_more_entries_than_before_are_read_step_by_step(room: Room, crew: Crew) -> None:
+    """They may be larger than the last ones."""
+    folder, system_id = await crew.alone(), (await room.system()).system_id
+    for _ in range(3):
+        await room.store.ingest.append(system_id, batch(1), None)
+    assert (await fold_all(folder)).entries == 3
+    for _ in range(100):
+        await room.store.ingest.append(system_id, batch(1), None)
+    read = [(await folder.fold_once()).entries for _ in range(3)]
+    assert [16, 64, 20] == read
+
+
+async def test_commits_that_are_refused_are_told(room: Room, crew: Crew) -> None:
+    folder, system_id = await crew.alone(), (await room.system()).system_id
+    await room.store.ingest.append(system_id, batch(1), None)
+    await room.server.one(("HSET", keys.lease(partition_of(system_id)), "epoch", 1_000))
+    report = await folder.fold_once()
+    assert (report.systems, report.fenced) == (0, 1)
+    assert report.seconds > 0
+
+
+def test_who_is_due_has_turns_among_those_with_entries() -> None:
+    peeks = [Peek(1, ready=[1, 33, 65], due=[97, 1]), Peek(2, ready=[2], due=[])]
+    assert [1, 2, 97, 33, 65] == list(_in_turn(peeks))

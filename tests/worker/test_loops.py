@@ -12,7 +12,7 @@ from tests.waiting import eventually
 from tests.worker.crew import Crew
 from worker.folding import Folder, FoldReport
 from worker.jobs.sweep import sweep
-from worker.loops import Loops, rest_after
+from worker.loops import Loops, Round, rest_after
 
 
 async def test_events_show_within_a_second_and_a_stop_gives_the_leases_back(room: Room, crew: Crew) -> None:
@@ -90,4 +90,10 @@ async def test_the_sweep_finds_forgotten_systems_and_half_done_registrations(roo
 def test_the_rest_after_a_step_grows_with_it_up_to_a_bound(
     took_s: float, used_s: float, more: int, rest_s: float
 ) -> None:
-    assert rest_s == pytest.approx(rest_after(FoldReport(systems=1, more=more), took_s, used_s))
+    assert rest_s == pytest.approx(rest_after(Round(more, took_s, used_s)))
+
+
+def test_what_the_first_step_of_a_round_left_is_not_forgotten() -> None:
+    steps = (FoldReport(systems=1, more=1, left=2), 0.01, 0.01), (FoldReport(systems=2), 0.01, 0.01)
+    assert rest_after(Round().plus(*steps[0]).plus(*steps[1])) == 0
+    assert rest_after(Round().plus(*steps[1])) > 0

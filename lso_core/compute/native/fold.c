@@ -226,12 +226,12 @@ static void begin_group(const struct work *work, uint64_t packed, int64_t *group
 
 static void count_cells(struct work *work, const struct lso_item *items, const struct results *into)
 {
-    int64_t *group = into->groups - LSO_GROUP_FIELDS, *head = work->head;
+    int64_t *group = into->groups, *head = work->head;
     for (size_t at = 0; at < work->counted_count;) {
         uint64_t key = items[at].key;
         if (!head[LSO_GROUPS] || key >> INDEX_BITS != items[at - 1].key >> INDEX_BITS) {
-            group += LSO_GROUP_FIELDS;
-            head[LSO_GROUPS]++;
+            if (head[LSO_GROUPS]++)
+                group += LSO_GROUP_FIELDS;
             begin_group(work, key >> INDEX_BITS, group);
         }
         int64_t timed = 0, errors = 0;

@@ -42,7 +42,7 @@ local backlog = tonumber(system[1]) - folded
 if backlog + count > tonumber(ARGV[12]) then return {'events', backlog} end
 local size = #ARGV[3] + #ARGV[4]
 local stats = redis.call('HMGET', KEYS[6], 'added', 'events', 'entries', 'bytes', 'hot')
-for i = 1, 5 do stats[i] = tonumber(stats[i] or 0) end
+for i = 1, 5 do stats[i] = assert(tonumber(stats[i] or 0), 'the sums of a partition are no numbers') end
 local bytes = stats[4] + tonumber(ARGV[14])
 if bytes + size > tonumber(ARGV[13]) then return {'bytes', bytes} end
 if ARGV[18] ~= '' then
