@@ -33,7 +33,7 @@ def kill_archive(trial: Trial) -> None:
     with service.client() as http:
         systems = [register(http, window_seconds=3_600) for _ in range(SYSTEMS)]
         with Load(service.url, [one.id for one in systems]) as load:
-            for _ in range(trial.size(3, 50)):
+            for _ in range(trial.size(2, 50)):
                 time.sleep(trial.dice.uniform(0.5, 2.5))
                 http.post("/archive/run")
                 time.sleep(trial.dice.uniform(0.0, 1.5))

@@ -35,7 +35,7 @@ def network(trial: Trial) -> None:
     line = _Line(trial, service, proxy, store)
     with line.load:
         for _ in range(trial.size(1, 3)):
-            line.spoil("black_hole", proxy.swallow, trial.size(3.0, 10.0))
+            line.spoil("black_hole", proxy.swallow, trial.size(2.5, 10.0))
             line.spoil("reset", proxy.reset, trial.size(1.0, 3.0))
             line.spoil("sliced", proxy.slice, trial.size(1.0, 10.0), stays_up=True)
             line.spoil("latency", lambda: proxy.delay(LATENCY_S), trial.size(1.0, 10.0), stays_up=True)

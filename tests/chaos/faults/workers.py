@@ -29,7 +29,7 @@ def kill_workers(trial: Trial) -> None:
     with service.client() as http:
         scene = Scene(trial, service, http)
         with scene.load() as load:
-            for _ in range(trial.size(3, 200)):
+            for _ in range(trial.size(2, 200)):
                 wait_for(lambda: len(scene.owners()) == 2, "both workers hold partitions", REPLACED_S)
                 victim = trial.dice.choice(scene.workers())
                 took.append(scene.takeover_s(victim.kill))
@@ -49,7 +49,7 @@ def stop_workers(trial: Trial) -> None:
         scene = Scene(trial, service, http)
         with scene.load() as load:
             # A worker that is stopped between two steps has nothing to commit when it comes back; so until one had.
-            while len(took) < trial.size(2, 25) or (not fenced(http) and len(took) < MOST_STOPS):
+            while len(took) < trial.size(1, 25) or (not fenced(http) and len(took) < MOST_STOPS):
                 took.append(_stop(scene, trial.dice.choice(scene.sharers())))
         scene.close(load)
         trial.figures["fenced"] = fenced(http)
