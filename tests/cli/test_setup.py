@@ -37,7 +37,7 @@ def test_a_directory_that_is_no_environment_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_no_network_is_one_sentence(tmp_path: Path) -> None:
-    nowhere = {"PIP_INDEX_URL": "https://127.0.0.1:1/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
+    nowhere = {"PIP_INDEX_URL": "https://127.0.0.1:1/simple", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": os.devnull}
     done = run("up", LSO_VENV=str(tmp_path / "venv"), PIP_NO_CACHE_DIR="1", **nowhere)
     assert done.returncode == 1
     assert "the package index cannot be reached; the first start needs a network" in done.stderr.splitlines()[-1]
