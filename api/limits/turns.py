@@ -14,8 +14,10 @@ from lso_core.model.errors import UnavailableError
 
 RESTS: Final = 9.0
 """After a piece of work the busy process rests so many times as long."""
+CALM: Final = 0.25
+"""Share of the time that the event loop computes up to which nobody is kept waiting: the work's own part of it is that much."""
 BUSY: Final = 0.5
-"""Share of the time that the event loop computes, from which on it is as busy as can be: on few cores others want them too."""
+"""The share from which on it is as busy as can be: on few cores others want them too."""
 LONGEST_REST_S: Final = 2.0
 LONGEST_S: Final = 30.0
 """Nobody waits longer until it is his turn to rest, and then to work."""
@@ -53,8 +55,8 @@ class Turns:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         ended = time.monotonic()
-        rest = (ended - self._began) * RESTS * min(1.0, self._load.now() / BUSY)
-        self._free = ended + min(LONGEST_REST_S, rest)
+        pressure = min(1.0, max(0.0, (self._load.now() - CALM) / (BUSY - CALM)))
+        self._free = ended + min(LONGEST_REST_S, (ended - self._began) * RESTS * pressure)
         self._lock.release()
 
 
