@@ -17,6 +17,7 @@ const PAUSE_MS = 300;
  * @property {{times: number[], values: (number | null)[]} | null} past as the server tells it
  * @property {number} askedAt
  * @property {string | null} path null until somebody looks
+ * @property {number} version grows with each change
  */
 
 export class Sparks {
@@ -35,14 +36,14 @@ export class Sparks {
     this.taken = known.asOf;
     for (const id of this.curves.keys()) if (!known.lines.has(id)) this.curves.delete(id);
     for (const [id, line] of known.lines) {
-      const curve = this.curves.get(id) ?? { times: [], values: [], past: null, askedAt: 0, path: null };
+      const curve = this.curves.get(id) ?? { times: [], values: [], past: null, askedAt: 0, path: null, version: 0 };
       curve.times.push(known.asOf);
       curve.values.push(line.p95_latency);
       if (curve.times.length > KEPT) {
         curve.times.shift();
         curve.values.shift();
       }
-      curve.path = null;
+      this.changed(curve);
       this.curves.set(id, curve);
     }
   }
@@ -71,8 +72,19 @@ export class Sparks {
       const curve = this.curves.get(id);
       if (!curve) continue;
       curve.past = { times: points.map(({ time }) => Date.parse(time)), values: points.map(({ p95 }) => p95) };
-      curve.path = null;
+      this.changed(curve);
     }
+  }
+
+  /** @param {Curve} curve */
+  changed(curve) {
+    curve.path = null;
+    curve.version += 1;
+  }
+
+  /** Tells whether a curve is another one, without drawing it: hundreds change at once. @param {number} id */
+  version(id) {
+    return this.curves.get(id)?.version ?? 0;
   }
 
   /** @param {number} id */

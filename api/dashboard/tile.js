@@ -62,7 +62,7 @@ export class Tile extends Component {
     /** @type {Line | undefined} */
     this.line = undefined;
     this.said = "";
-    this.spark = "";
+    this.sparkVersion = 0;
   }
 
   componentDidMount() {
@@ -83,7 +83,7 @@ export class Tile extends Component {
   stale() {
     const { id } = this.props;
     const line = known.lines.get(id);
-    return line !== undefined && (line !== this.line || lastSeen(line) !== this.said || sparks.of(id) !== this.spark);
+    return line !== undefined && (line !== this.line || lastSeen(line) !== this.said || sparks.version(id) !== this.sparkVersion);
   }
 
   render() {
@@ -92,7 +92,7 @@ export class Tile extends Component {
     if (!line) return null;
     this.line = line;
     this.said = lastSeen(line);
-    this.spark = sparks.of(id);
+    this.sparkVersion = sparks.version(id);
     const state = look(line);
     const place = { transform: `translate(${x}px, ${y}px)`, width: `${wide}px`, height: `${HEIGHT}px` };
     return html`
@@ -105,7 +105,7 @@ export class Tile extends Component {
             <span><b>${rate(line.rps)}</b><small>rate</small></span>
             <span><b>${percent(line.error_rate)}</b><small>errors</small></span>
             <span><b>${duration(line.p95_latency)}</b><small>p95</small></span>
-            <svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true"><path d=${this.spark} /></svg>
+            <svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true"><path d=${sparks.of(id)} /></svg>
           </span>
         </a>
       </div>
