@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 STEP_SYSTEMS: Final = 400
 """Most systems in one step."""
 STEP_BYTES: Final = 32 << 20
-"""About how many bytes of entries one step reads; twice as many at most."""
+"""About how many bytes of entries one step reads, as far as the last entries tell how large the next are."""
 READ_BYTES: Final = 8 << 20
 """About how many of them for one system."""
 STEP_S: Final = 0.02
