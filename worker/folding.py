@@ -37,6 +37,8 @@ STEP_BYTES: Final = 32 << 20
 """About how many bytes of entries one step reads, as far as the last entries tell how large the next are."""
 READ_BYTES: Final = 8 << 20
 """About how many of them for one system."""
+TURN_S: Final = 0.002
+"""How long a step computes until the other loops have their turn."""
 STEP_S: Final = 0.02
 """After so long a step begins with no more of the busy systems."""
 PORTIONS: Final = 16
@@ -256,7 +258,7 @@ class Folder:
         self._careful = False
         decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
         gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
-        steps, parked = [], 0
+        steps, parked, rested = [], 0, time.perf_counter()
         for one, _ in chosen:
             system_id = one.system.system_id
             try:
@@ -271,7 +273,9 @@ class Folder:
             except Exception:  # one bad system must not stop the others of its partition
                 log.exception("fold.failed", system_id=system_id)
                 parked += await self._park(system_id, "LSO failed to fold its events; see the worker's log")
-            await asyncio.sleep(0)  # so that leases are renewed meanwhile
+            if time.perf_counter() - rested > TURN_S:
+                await asyncio.sleep(0)  # so that leases are renewed meanwhile
+                rested = time.perf_counter()
         return steps, parked
 
     async def _meet_newer(self, system_id: int, what: str, error: NewerFormatError) -> int:
@@ -288,36 +292,33 @@ class Folder:
 
     async def _commit(self, steps: list[Step]) -> FoldReport:
         report = FoldReport()
-        for partition, group in itertools.groupby(
-            sorted(steps, key=lambda one: partition_of(one.commit.system.system_id)),
-            key=lambda one: partition_of(one.commit.system.system_id),
-        ):
-            lease = self._leases.get(partition)
-            for chunk in _chunks(list(group)):
-                report = _plus(report, await self._commit_chunk(lease, chunk))
+        for chunk in _chunks(steps):
+            report = _plus(report, await self._commit_chunk(chunk))
         return report
 
-    async def _commit_chunk(self, lease: Lease | None, chunk: list[Step]) -> FoldReport:
-        """Commit some systems of one partition and remember those that went through."""
-        for one in chunk:  # until the answer is there nothing is known: it may have been lost on the way
-            self._cache.drop(one.commit.system.system_id)
-        if lease is None:
-            return FoldReport(fenced=len(chunk))
-        outcomes = await self.store.commit(lease, [one.commit for one in chunk])
-        report = FoldReport()
-        for one, (outcome, revision) in zip(chunk, outcomes, strict=True):
+    async def _commit_chunk(self, chunk: list[Step]) -> FoldReport:
+        """Commit some systems and remember those that went through."""
+        leased: list[tuple[Lease, Step]] = []
+        for one in chunk:
+            system_id = one.commit.system.system_id
+            self._cache.drop(system_id)  # until the answer is there nothing is known: it may have been lost on the way
+            if (lease := self._leases.get(partition_of(system_id))) is not None:
+                leased.append((lease, one))
+        outcomes = await self.store.commit([(lease, one.commit) for lease, one in leased])
+        done, parked, refused = list[Step](), 0, len(chunk) - len(leased)
+        for (lease, one), (outcome, revision) in zip(leased, outcomes, strict=True):
             if outcome is Outcome.DONE:
                 self._remember(one, revision)
-                report = _plus(report, _report_of(one))
+                done.append(one)
             elif outcome is Outcome.BROKEN:
                 reason = "its state cannot be written: a key of it holds something else than it should"
-                report = _plus(report, FoldReport(parked=await self._park(one.commit.system.system_id, reason)))
+                parked += await self._park(one.commit.system.system_id, reason)
             elif outcome is not Outcome.GONE:
-                report = _plus(report, FoldReport(fenced=1))
+                refused += 1
                 log.info("fold.refused", system_id=one.commit.system.system_id, outcome=outcome.name)
-        if any(outcome is Outcome.FENCED for outcome, _ in outcomes):
-            self._forget({lease.partition})
-        return report
+            if outcome is Outcome.FENCED:
+                self._forget({lease.partition})
+        return _plus(_report_of(done), FoldReport(fenced=refused, parked=parked))
 
     def _remember(self, one: Step, revision: int) -> None:
         """Keep the state at hand, unless the system was changed meanwhile or will want nothing for long."""
@@ -474,9 +475,14 @@ def _chunks(steps: list[Step]) -> Iterable[list[Step]]:
         yield chunk
 
 
-def _report_of(one: Step) -> FoldReport:
-    entries = one.commit.after.entries - one.commit.before.entries
-    return FoldReport(systems=1, entries=entries, events=one.events, dead=len(one.commit.dead), more=one.known.behind)
+def _report_of(done: list[Step]) -> FoldReport:
+    return FoldReport(
+        systems=len(done),
+        entries=sum(one.commit.after.entries - one.commit.before.entries for one in done),
+        events=sum(one.events for one in done),
+        dead=sum(len(one.commit.dead) for one in done),
+        more=sum(one.known.behind for one in done),
+    )
 
 
 def _plus(one: FoldReport, other: FoldReport) -> FoldReport:

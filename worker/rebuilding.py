@@ -130,7 +130,7 @@ class Rebuilder:
             if not extent.sound:
                 _sure(await self._rebuilds.drop_unsound(lease, system_id))
             commit, outcome = await self._replace(lease, stored)
-            [(done, _)] = await self._store.commit(lease, [commit])
+            [(done, _)] = await self._store.commit([(lease, commit)])
             if done is not Outcome.MOVED:
                 return outcome if _sure(done) else None
         raise LeaseLostError

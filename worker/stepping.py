@@ -23,6 +23,7 @@ from lso_core.compute.state import (
 )
 from lso_core.compute.summarize import summarize
 from lso_core.model import times
+from lso_core.model.snapshots import Summary
 from lso_core.model.systems import System
 from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
@@ -133,7 +134,11 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     before = msgspec.structs.replace(known.state, meta=meta)
     folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
-    state, summary = summarize(folded.state, known.system, advanced.runs)
+    only_later = not decoded.arrivals and not folded.dropped and advanced.runs is known.runs
+    last = known.summary if only_later else None
+    state, summary = (
+        summarize(folded.state, known.system, advanced.runs) if last is None else _later(folded.state, last)
+    )
     rows = _numbered(folded.rows, position.rows)
     after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
     commit = Commit(
@@ -147,6 +152,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         rows=rows,
         due_ms=earliest(state.meta.as_of_ms + ROLL_MS if state.slots else None, advanced.runs.due_ms),
         summary=summary,
+        only_later=last is not None,
         dead=decoded.dead,
         runs=RunWrites(
             watched=[_run_args(run) for run in advanced.changed],
@@ -157,7 +163,12 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     )
     events = after.events - known.position.events
     after_it = _known(known, state, after, decoded.taken, behind=end_ms is None)
-    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs), events)
+    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs, summary=summary), events)
+
+
+def _later(state: State, last: Summary) -> tuple[State, Summary]:
+    """As `summarize`, of a state in which nothing is new but its time."""
+    return state, msgspec.structs.replace(last, as_of_ms=state.meta.as_of_ms)
 
 
 def _advance_runs(known: Known, decoded: Decoded, gathered: Gathered, as_of_ms: int) -> Advanced:

@@ -114,8 +114,14 @@ def add(slots: Sequence[Slot], arrived: Sequence[Arrived]) -> list[Slot]:
 
 
 def _add_cells(packed: list[bytes], more: list[tuple[Int64, Int64]]) -> list[bytes]:
-    keys, counts = (np.concatenate(column) for column in zip(*more, strict=True))
+    if not any(len(keys) for keys, _ in more):
+        return packed
+    keys, counts = map(_joined, zip(*more, strict=True))
     return cells.add(packed, keys, counts, [0, *itertools.accumulate(len(keys) for keys, _ in more)])
+
+
+def _joined(columns: Sequence[Int64]) -> Int64:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
 def _add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, Tally]:
@@ -185,10 +191,13 @@ class State(msgspec.Struct, frozen=True):
         if not arrived:
             return State(meta, self.slots, self.keys, self.counts)
         sums = add([self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values()))
-        more = histogram.sum_cells(
-            np.concatenate([more.keys for more in arrived.values()]),
-            np.concatenate([more.counts for more in arrived.values()]),
-        )
+        first, *others = arrived.values()
+        more = first.keys, first.counts
+        if others:
+            more = histogram.sum_cells(
+                np.concatenate((first.keys, *(one.keys for one in others))),
+                np.concatenate((first.counts, *(one.counts for one in others))),
+            )
         keys, counts = histogram.add_cells(self.keys, self.counts, *more)
         return State(meta, self.slots | dict(zip(arrived, sums, strict=True)), keys, counts)
 

@@ -1,7 +1,7 @@
 """The worker's side of the store: what is ready, the entries and states behind it, and the fenced commit.
 
-Everything here speaks of one partition at a time and carries the lease it acts under. Losing a race is an answer, not
-an error: somebody else holds the partition, or the system is gone, and the work is dropped.
+Everything that is written here carries the lease that it is written under. Losing a race is an answer, not an error:
+somebody else holds the partition, or the system is gone, and the work is dropped.
 """
 
 import enum
@@ -138,6 +138,8 @@ class Commit(msgspec.Struct, frozen=True):
     dead: list[tuple[str, str]]
     """(entry id, reason) of entries that could not be read."""
     runs: RunWrites
+    only_later: bool = False
+    """Nothing of the summary is new but its time, so that most of it is not written again."""
 
 
 class Trimmed(msgspec.Struct, frozen=True):
@@ -228,11 +230,11 @@ class Folding:
             for (system_id, _, most), (now_ms, entries) in zip(wanted, found, strict=True)
         }
 
-    async def commit(self, lease: Lease, commits: Sequence[Commit]) -> list[tuple[Outcome, int]]:
-        """Commit each; its outcome and the system's revision by now (0 unless done)."""
+    async def commit(self, commits: Sequence[tuple[Lease, Commit]]) -> list[tuple[Outcome, int]]:
+        """Commit each under its lease, all in one trip; its outcome and the system's revision by now (0 unless done)."""
         if not commits:
             return []
-        replies = await self._server.each(*(self._commit(lease, commit) for commit in commits))
+        replies = await self._server.each(*(self._commit(lease, commit) for lease, commit in commits))
         return [
             (Outcome.BROKEN, 0)
             if isinstance(reply, BadKeyError)
@@ -282,7 +284,7 @@ class Folding:
             "" if after.at_ms is None else after.at_ms,
             "" if commit.due_ms is None else commit.due_ms,
             commit.meta,
-            *snapshot_args(commit.summary, commit.system),
+            *snapshot_args(commit.summary, commit.system, only_later=commit.only_later),
             keys.GROUP,
             self._mark_ms,
             self._mark_bytes,

@@ -5,7 +5,7 @@ The keys of a partition carry its hash tag, so that a cluster keeps them togethe
 
 from typing import Final
 
-from lso_core.model.windows import partition_of
+from lso_core.model.windows import PARTITIONS, partition_of
 
 PREFIX: Final = "lso:"
 """What every key starts with."""
@@ -30,8 +30,11 @@ def archiving(work: str) -> str:
     return f"lso:{{reg}}:archiving-{work}"
 
 
+_PARTITIONS: Final = [f"lso:{{p{partition:02d}}}:" for partition in range(PARTITIONS)]
+
+
 def _of_partition(partition: int, name: str) -> str:
-    return f"lso:{{p{partition:02d}}}:{name}"
+    return _PARTITIONS[partition] + name
 
 
 def lease(partition: int) -> str:

@@ -20,8 +20,6 @@ AWAY: Final = (redis.exceptions.RedisError, OSError)
 """What redis-py raises when a server is away."""
 TIMEOUT_S: Final = 5.0
 """How long an answer may take. A connection that swallows packets is given up after that."""
-LARGE: Final = 32 * 1024
-"""Arguments from this size on are sent from where they lie, not copied."""
 
 _CLOSED: Final = "handler is closed"
 """What uvloop says, in a RuntimeError, of a write to a connection that was reset just before."""
@@ -120,7 +118,7 @@ async def exchange(client: "redis.asyncio.Redis", connection: Any, commands: Seq
     callbacks, answers = client.response_callbacks, []
     try:
         async with _limit() as limit:
-            await connection.send_packed_command(_packed(connection, commands), check_health=False)
+            await connection.send_packed_command(_packed(commands), check_health=False)
             for words in commands:
                 answer = await _answer(connection)
                 callback = callbacks.get(words[0])
@@ -170,13 +168,10 @@ def _closed(connection: Any) -> bool:
     return reader.at_eof() or (isinstance(writer, asyncio.StreamWriter) and writer.is_closing())
 
 
-def _packed(connection: Any, commands: Sequence[Words]) -> list[bytes]:
-    """The bytes of all commands, in pieces."""
-    pieces: list[bytes] = []
-    for command in commands:
-        words = (*command[0].split(), *command[1:]) if " " in command[0] else command  # as in SCRIPT LOAD
-        if any(isinstance(word, bytes) and len(word) >= LARGE for word in words):
-            pieces += connection.pack_command(*words)
-        else:
-            pieces.append(hiredis.pack_command(words))
-    return pieces
+def _packed(commands: Sequence[Words]) -> list[bytes]:
+    """The bytes of all commands. To copy an argument of megabytes costs less than to look for them in every command."""
+    return [hiredis.pack_command(_split(command)) for command in commands]
+
+
+def _split(command: Words) -> Words:
+    return (*command[0].split(), *command[1:]) if " " in command[0] else command  # as in SCRIPT LOAD

@@ -55,10 +55,10 @@ def _meddle(asked: argparse.Namespace) -> None:
         await asyncio.sleep(asked.pause)
         return await commit(self, steps)
 
-    async def write_torn(self: Folding, lease: Lease, commits: Sequence[Commit]) -> list[tuple[Outcome, int]]:
-        await self._server.run(*(_slots(one) for one in commits if one.slots))
+    async def write_torn(self: Folding, commits: Sequence[tuple[Lease, Commit]]) -> list[tuple[Outcome, int]]:
+        await self._server.run(*(_slots(one) for _, one in commits if one.slots))
         await asyncio.sleep(asked.pause)
-        return await write(self, lease, commits)
+        return await write(self, commits)
 
     if asked.unfenced:
         Folder.__init__ = begin_unfenced  # type: ignore[method-assign]

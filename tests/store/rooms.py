@@ -118,7 +118,7 @@ class Room:
     async def fold(self, system_id: int, most: int = 1_000) -> Outcome:
         """One whole fold of one system."""
         commit = await self.prepare(system_id, most)
-        [(outcome, _)] = await self.folding.commit(await self.lease_of(system_id), [commit])
+        [(outcome, _)] = await self.folding.commit([(await self.lease_of(system_id), commit)])
         return outcome
 
     async def health(self, system_id: int) -> dict[str, Any]:

@@ -75,7 +75,7 @@ async def test_each_fence_alone_refuses_and_nothing_at_all_changes(room: Room, w
         before = msgspec.structs.replace(commit.before, **cases[wrong])
         commit = msgspec.structs.replace(commit, before=before)
     everything = await room.everything()
-    assert await room.folding.commit(lease, [commit]) == [(outcome, 0)]
+    assert await room.folding.commit([(lease, commit)]) == [(outcome, 0)]
     assert await room.everything() == everything
 
 
@@ -85,7 +85,7 @@ async def test_without_any_lease_nothing_is_committed(room: Room) -> None:
     commit = await room.prepare(system_id)
     before = await room.everything()
     for lease in (Lease(partition_of(system_id), "w1", 1), Lease(partition_of(system_id), "", 0)):
-        assert await room.folding.commit(lease, [commit]) == [(Outcome.FENCED, 0)]
+        assert await room.folding.commit([(lease, commit)]) == [(Outcome.FENCED, 0)]
     assert await room.everything() == before
 
 
@@ -93,9 +93,9 @@ async def test_a_commit_that_is_sent_twice_counts_once(room: Room) -> None:
     """The answer to the first was lost on the way; its sender tries again."""
     system_id = await waiting(room)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
-    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    assert [one for one, _ in await room.folding.commit([(lease, commit)])] == [Outcome.DONE]
     before = await room.everything()
-    assert await room.folding.commit(lease, [commit]) == [(Outcome.MOVED, 0)]
+    assert await room.folding.commit([(lease, commit)]) == [(Outcome.MOVED, 0)]
     assert await room.everything() == before
     assert (await room.health(system_id))["total"] == 15
 
@@ -109,7 +109,7 @@ async def test_a_refused_commit_does_not_touch_those_beside_it(room: Room) -> No
     lease = await room.lease_of(one.system_id)
     good, bad = await room.prepare(one.system_id), await room.prepare(other.system_id)
     bad = msgspec.structs.replace(bad, before=msgspec.structs.replace(bad.before, cursor="9-9"))
-    outcomes = await room.folding.commit(lease, [bad, good])
+    outcomes = await room.folding.commit([(lease, bad), (lease, good)])
     assert outcomes == [(Outcome.MOVED, 0), (Outcome.DONE, 1)]
     assert [(await room.health(system.system_id))["total"] for system in (one, other)] == [5, 0]
 
@@ -121,12 +121,12 @@ async def test_a_redis_that_came_back_with_an_older_tail_is_noticed_by_the_token
     state = keys.state(system_id)
     older = await room.server.one(("HGETALL", state))
     first, second = await room.prepare(system_id), await room.prepare(system_id)
-    await room.folding.commit(lease, [first])
+    await room.folding.commit([(lease, first)])
     after_first = await room.prepare(system_id)
     await room.server.run(("DEL", state), ("HSET", state, *(part for pair in older.items() for part in pair)))
-    await room.folding.commit(lease, [second])
+    await room.folding.commit([(lease, second)])
     assert after_first.before.cursor == second.after.cursor
-    assert await room.folding.commit(lease, [after_first]) == [(Outcome.MOVED, 0)]
+    assert await room.folding.commit([(lease, after_first)]) == [(Outcome.MOVED, 0)]
 
 
 # -- written -----------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ async def test_an_entry_that_arrives_between_read_and_commit_keeps_its_system_re
     system_id = await waiting(room)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     await room.store.ingest.append(system_id, batch(7), None)
-    await room.folding.commit(lease, [commit])
+    await room.folding.commit([(lease, commit)])
     now = await room.now_ms()
     assert await room.folding.peek([lease.partition], now, 10) == [Peek(lease.partition, [system_id], [])]
     await room.fold(system_id)
@@ -204,7 +204,7 @@ async def test_the_due_set_says_when_the_window_rolls_until_it_is_empty(room: Ro
     as_of = times.from_text((await room.health(system_id))["as_of"])
     assert score == as_of + ROLL_MS
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
-    await room.folding.commit(lease, [msgspec.structs.replace(commit, due_ms=None)])
+    await room.folding.commit([(lease, msgspec.structs.replace(commit, due_ms=None))])
     assert await room.server.one(("ZSCORE", due, system_id)) is None
 
 
@@ -212,7 +212,7 @@ async def test_a_change_of_the_system_during_a_fold_makes_it_due_again(room: Roo
     system_id = await waiting(room)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     await room.store.registry.patch(system_id, SystemPatch(window_seconds=600))
-    assert await room.folding.commit(lease, [commit]) == [(Outcome.DONE, 2)]
+    assert await room.folding.commit([(lease, commit)]) == [(Outcome.DONE, 2)]
     assert float(await room.server.one(("ZSCORE", keys.due(lease.partition), system_id))) == 0
     await room.fold(system_id)
     assert (await room.health(system_id))["window_seconds"] == 600
@@ -374,7 +374,7 @@ async def test_a_commit_of_a_parked_system_puts_it_back_among_the_ready(room: Ro
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id, most=1)
     await room.folding.park(lease, system_id, commit.summary.verdict, 60_000)
     assert await ready_at(room, system_id) is None
-    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    assert [one for one, _ in await room.folding.commit([(lease, commit)])] == [Outcome.DONE]
     assert await ready_at(room, system_id) == commit.after.at_ms
     assert await room.server.one(("EXISTS", keys.parked(lease.partition))) == 0
     assert await room.fold(system_id) is Outcome.DONE
@@ -392,6 +392,6 @@ async def test_before_the_first_fold_a_system_is_ready_since_its_first_entry(roo
     first = await ready_at(room, system_id)
     if parked:
         await room.folding.park(lease, system_id, commit.summary.verdict, 60_000)
-    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    assert [one for one, _ in await room.folding.commit([(lease, commit)])] == [Outcome.DONE]
     [newest] = await room.store.reads.entries(system_id, None, 1)
     assert await ready_at(room, system_id) == (int(newest.entry_id.partition("-")[0]) if parked else first)

@@ -32,7 +32,7 @@ async def story(a: Room, b: Room) -> tuple[int, Outcome, int]:
     assert await b.fold(system_id) is Outcome.DONE
     assert (await b.health(system_id))["total"] == 51
 
-    [(outcome, _)] = await a.folding.commit(lease_a, [paused])
+    [(outcome, _)] = await a.folding.commit([(lease_a, paused)])
     assert await b.fold(system_id) is Outcome.DONE
     return 51, outcome, int((await b.health(system_id))["total"])
 
@@ -70,7 +70,7 @@ async def test_a_commit_of_nothing_doubles_everything_without_the_fences_and_not
         await b.store.ingest.append(system_id, batch(40), None)
         await leases.leave(a.server, a.worker_id)
         await b.fold(system_id)
-        await a.folding.commit(lease, [paused])
+        await a.folding.commit([(lease, paused)])
         await b.fold(system_id)
         assert (await b.health(system_id))["total"] == (40 if fenced else 80)
         await leases.leave(b.server, b.worker_id)
@@ -87,8 +87,8 @@ async def test_the_same_worker_is_refused_under_its_older_epoch(pair: tuple[Room
     await leases.leave(b.server, b.worker_id)
     newer = await a.lease_of(system_id)
     assert newer.epoch == older.epoch + 2
-    assert await a.folding.commit(older, [paused]) == [(Outcome.FENCED, 0)]
-    assert [one for one, _ in await a.folding.commit(newer, [paused])] == [Outcome.DONE]
+    assert await a.folding.commit([(older, paused)]) == [(Outcome.FENCED, 0)]
+    assert [one for one, _ in await a.folding.commit([(newer, paused)])] == [Outcome.DONE]
     assert (await a.health(system_id))["total"] == 5
 
 
@@ -98,7 +98,7 @@ async def test_a_worker_whose_lease_merely_ran_out_may_commit_until_somebody_tak
     await room.store.ingest.append(system_id, batch(5), None)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     await room.server.one(("HSET", keys.lease(lease.partition), "until", 1))
-    assert [one for one, _ in await room.folding.commit(lease, [commit])] == [Outcome.DONE]
+    assert [one for one, _ in await room.folding.commit([(lease, commit)])] == [Outcome.DONE]
 
 
 async def test_trimming_is_fenced_too(pair: tuple[Room, Room]) -> None:

@@ -87,7 +87,7 @@ async def test_a_commit_that_is_refused_writes_no_row(room: Room) -> None:
     stale = await room.prepare(system_id)
     await room.fold(system_id)
     lease = await room.lease_of(system_id)
-    assert await room.folding.commit(lease, [stale]) == [(Outcome.MOVED, 0)]
+    assert await room.folding.commit([(lease, stale)]) == [(Outcome.MOVED, 0)]
     assert len(await read(room, system_id)) == 1
 
 
@@ -97,7 +97,7 @@ async def test_where_rows_cannot_be_written_nothing_is(room: Room) -> None:
     await room.server.one(("SET", keys.rows(system_id), "something else"))
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     before = await room.everything()
-    assert await room.folding.commit(lease, [commit]) == [(Outcome.BROKEN, 0)]
+    assert await room.folding.commit([(lease, commit)]) == [(Outcome.BROKEN, 0)]
     assert await room.everything() == before
     with pytest.raises(BadKeyError):
         await read(room, system_id)
@@ -112,7 +112,7 @@ async def test_a_backfill_over_many_minutes_is_committed_in_parts(room: Room, mo
     counts: list[int] = []
     while sum(counts) < 32:
         commit = await room.prepare(system_id)
-        await room.folding.commit(await room.lease_of(system_id), [commit])
+        await room.folding.commit([(await room.lease_of(system_id), commit)])
         counts.append(len(commit.rows))
         assert commit.rows
     assert max(counts) <= 10

@@ -286,7 +286,7 @@ async def test_a_full_redis_refuses_new_batches_and_takes_commits(room: Room, ba
     try:
         with pytest.raises(StoreError, match="out of memory"):
             await room.store.ingest.append(system.system_id, batch(5), b"key")
-        [(outcome, _)] = await room.folding.commit(lease, [await room.prepare(system.system_id)])
+        [(outcome, _)] = await room.folding.commit([(lease, await room.prepare(system.system_id))])
         assert outcome is Outcome.DONE
         assert (await room.folding.trim([lease], 0, pressed=True)).entries == 1
         assert any("Redis is full" in one for one in await room.store.reads.readiness())

@@ -363,7 +363,7 @@ async def test_a_commit_that_races_a_delete_is_told_so_and_brings_nothing_back(r
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
     await room.store.registry.delete(system_id)
     before = await room.everything()
-    assert await room.folding.commit(lease, [commit]) == [(Outcome.GONE, 0)]
+    assert await room.folding.commit([(lease, commit)]) == [(Outcome.GONE, 0)]
     assert await room.folding.park(lease, system_id, commit.summary.verdict, 5_000) is Outcome.GONE
     assert await room.everything() == before
 
@@ -390,7 +390,7 @@ async def test_many_appends_and_folds_beside_a_delete_leave_no_key(
                 commit = await worker.prepare(system_id)
             except KeyError:
                 return
-            await worker.folding.commit(lease, [commit])
+            await worker.folding.commit([(lease, commit)])
             await asyncio.sleep(0)  # fakeredis answers without letting anybody else have a turn
 
     async def delete_soon() -> None:

@@ -102,7 +102,7 @@ class Simulation:
         known = know(await self.room.stored(self.system_id))
         read: Any = (await self.room.folding.read([(self.system_id, known.position.cursor, 1_000)]))[self.system_id]
         commit = step(known, Read(read.entries, self.now_ms), decode(read.entries), new_token()).commit
-        [(outcome, _)] = await self.room.folding.commit(await self.room.lease_of(self.system_id), [commit])
+        [(outcome, _)] = await self.room.folding.commit([(await self.room.lease_of(self.system_id), commit)])
         assert outcome.name == "DONE"
 
     async def go(self) -> None:

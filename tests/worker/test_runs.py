@@ -103,11 +103,11 @@ async def test_a_commit_that_is_refused_leaves_runs_as_they_were(room: Room) -> 
     before = await room.prepare(system_id)
     assert [run[0] for run in before.runs.watched] == ["r"]
     stolen = msgspec.structs.replace(await room.lease_of(system_id), owner="somebody")
-    [(outcome, _)] = await room.folding.commit(stolen, [before])
+    [(outcome, _)] = await room.folding.commit([(stolen, before)])
     assert outcome.name == "FENCED"
     assert await room.server.one(("EXISTS", keys.watched_runs(system_id), keys.run_starts(system_id))) == 0
     lease = await room.lease_of(system_id)
-    assert [(await room.folding.commit(lease, [before]))[0][0].name for _ in range(2)] == ["DONE", "MOVED"]
+    assert [(await room.folding.commit([(lease, before)]))[0][0].name for _ in range(2)] == ["DONE", "MOVED"]
     assert (await known(room, system_id)).keys() == {"r"}
 
 
@@ -123,7 +123,7 @@ async def test_ended_runs_are_kept_up_to_a_number_and_an_age(room: Room) -> None
 
     async def commit(wanted: RunWrites) -> set[str]:
         prepared = msgspec.structs.replace(await room.prepare(system_id), runs=wanted)
-        assert [one.name for one, _ in await room.folding.commit(lease, [prepared])] == ["DONE"]
+        assert [one.name for one, _ in await room.folding.commit([(lease, prepared)])] == ["DONE"]
         assert (await known(room, system_id)).keys() == await settled(room, system_id) | {
             one.decode() for one in await room.server.one(("HKEYS", keys.watched_runs(system_id)))
         }

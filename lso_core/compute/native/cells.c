@@ -161,8 +161,24 @@ static void values_at(const int64_t *keys, int64_t low, const int64_t *counts, i
     }
 }
 
-/* The same over the cells of all stages together: counted by index, from the lowest that there is. */
-static int values_of_all(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
+/* The same over the cells of all stages together, where they are few: sorted by index. */
+static void values_of_few(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
+                          int64_t many, int64_t *values)
+{
+    struct lso_item items[FEW];
+    int64_t indexes[FEW], sums[FEW];
+    for (int64_t at = 0; at < count; at++)
+        items[at] = (struct lso_item){(uint64_t)keys[at] & (INDEXES - 1), (uint64_t)counts[at]};
+    insert_sorted(items, (size_t)count);
+    for (int64_t at = 0; at < count; at++) {
+        indexes[at] = (int64_t)items[at].key;
+        sums[at] = (int64_t)items[at].value;
+    }
+    values_at(indexes, 0, sums, count, parts, many, values);
+}
+
+/* Where they are many: counted by index, from the lowest that there is. */
+static int values_of_many(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
                          int64_t *values)
 {
     int64_t low = INDEXES - 1, high = 0;
@@ -171,7 +187,7 @@ static int values_of_all(const int64_t *keys, const int64_t *counts, int64_t cou
         low = index < low ? index : low;
         high = index > high ? index : high;
     }
-    int64_t *sums = calloc(INDEXES, sizeof *sums);
+    int64_t *sums = calloc((size_t)(high - low + 1), sizeof *sums);
     if (!sums)
         return -1;
     for (int64_t at = 0; at < count; at++)
@@ -186,7 +202,9 @@ LSO_EXPORT int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, i
 {
     if (count <= 0 || room < 1)
         return 0;
-    if (values_of_all(keys, counts, count, parts, many, values))
+    if (count <= FEW)
+        values_of_few(keys, counts, count, parts, many, values);
+    else if (values_of_many(keys, counts, count, parts, many, values))
         return -1;
     int64_t rows = 1;
     for (int64_t start = 0, end; start < count; start = end, rows++) {
