@@ -6,13 +6,16 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import redis
 
+from lso_core.model.windows import PARTITIONS
 from lso_core.store import keys
 from lso_core.store.binaries import find_binary
 from tests.e2e.conftest import StartService
@@ -212,14 +215,22 @@ def test_connections_wait_while_no_api_process_is_there(start_service: StartServ
         assert client.get("/healthz").status_code == 200
 
 
-def test_the_leases_of_dead_workers_are_free_at_once(start_service: StartService) -> None:
+def test_the_leases_of_dead_workers_are_given_back_for_them(start_service: StartService) -> None:
     up = start_service("--workers", "2")
-    with up.client() as client:
+    with up.client() as client, up.redis() as store:
         system = register(client)
+
+        def told(field: str) -> list[Any]:
+            return [store.hget(keys.lease(number), field) for number in range(PARTITIONS)]
+
+        wait_for(lambda: all(told("owner")), "every partition is held", SECONDS_TO_HEAL)
+        killed_s = time.time()
         for worker in up.children("worker"):
             worker.kill()
         assert system.post([EVENT]).status_code == 202
-        wait_for(lambda: client.get(f"{system.path}/health").json()["total"] == 1, "a takeover", within=6)
+        wait_for(lambda: client.get(f"{system.path}/health").json()["total"] == 1, "a takeover", SECONDS_TO_HEAL)
+        # A lease that ran out would be taken without having been given back.
+        assert [] == [since for since in told("since") if int(since or 0) / 1_000 < killed_s]
 
 
 def test_what_was_accepted_is_there_after_a_restart(start_service: StartService) -> None:
