@@ -11,10 +11,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lso_core.archive.tables import TIME, Writing, to_parquet
+from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64, sum_cells
 from lso_core.compute.packing import Ints, narrow
+from lso_core.compute.rollup_columns import RollupColumns
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import Tally
 from lso_core.model.rollups import Width
@@ -66,9 +69,12 @@ _WRITING: Final = Writing(
 _CELLS: Final = ("bucket", "bucket_stage", "bucket_count", "bucket_errors")
 WHOLE: Final = ("number", "start", "stages", *_CELLS, "event_types")
 """The columns that make a row."""
+BY_STAGE: Final = ("number", "start", "stages", "bucket", "bucket_stage", "bucket_count")
+"""Those that make the columns of `compute.rollup_columns`."""
+_SUMS: Final = (*Tally.__struct_fields__, "revised")
 _PACKED: Final = ("packed_bucket", "packed_count")
-LEAN: Final = ("number", "start", "stages", *_PACKED, "event_types")
-"""Those that do where nobody asks for stages' latencies, or those of errors."""
+LEAN: Final = ("number", "start", *(f"stages.list.element.{name}" for name in _SUMS), *_PACKED)
+"""Those that do where nobody asks for stages."""
 _MOST: Final = (1 << 63) - 1
 
 
@@ -145,20 +151,21 @@ def _joined(parts: list[Int64]) -> Int64:
 
 
 def rollups_of(table: pa.Table, width: Width) -> Iterator[Numbered]:
-    """The rows of a table of these columns, or of LEAN's alone, in its order; zeros stand for what those do not tell."""
+    """The rows of a table of WHOLE's columns, in its order."""
     for batch in table.to_batches():
         yield from _rows(batch, width)
 
 
 def _rows(batch: pa.RecordBatch, width: Width) -> Iterator[Numbered]:
     numbers = batch.column("number").to_pylist()
-    starts = batch.column("start").cast(TIME).cast(pa.int64()).to_pylist()  # DuckDB tells microseconds
+    starts = starts_of(batch.column("start")).tolist()
     stages, types = batch.column("stages"), batch.column("event_types")
-    stage_names, *sums, revised = (_field(stages, at).to_pylist() for at in range(len(_STAGE)))
+    stage_names, revised = (_field(stages, name).to_pylist() for name in ("name", "revised"))
+    sums = (_field(stages, name).to_pylist() for name in Tally.__struct_fields__)
     tallies = [Tally(*values) for values in zip(*sums, strict=True)]
-    type_names, type_counts = (_field(types, at).to_pylist() for at in range(len(_TYPE)))
-    stage_at, type_at = _starts(stages), _starts(types)
-    cell_at, (index, stage, count, errors) = _cells(batch)
+    type_names, type_counts = (_field(types, name).to_pylist() for name in ("name", "count"))
+    stage_at, type_at, cell_at = (_starts(lists) for lists in (stages, types, batch.column("bucket")))
+    index, stage, count, errors = (_field(batch.column(name)).to_numpy() for name in _CELLS)
     for at, number in enumerate(numbers):
         some, these, cells = (slice(edges[at], edges[at + 1]) for edges in (stage_at, type_at, cell_at))
         row = Rollup(
@@ -175,26 +182,51 @@ def _rows(batch: pa.RecordBatch, width: Width) -> Iterator[Numbered]:
         yield Numbered(number, row)
 
 
-def _cells(batch: pa.RecordBatch) -> tuple[list[int], list[Ints]]:
-    """Where each row's cells begin and end, and the columns of all of them."""
-    if "bucket" in batch.schema.names:
-        return _starts(batch.column("bucket")), [_field(batch.column(name)).to_numpy() for name in _CELLS]
-    sizes, lengths = (pa.compute.binary_length(batch.column(name)).to_numpy() for name in _PACKED)
-    ends = np.cumsum(sizes // 2)
-    index = _bytes(batch.column(_PACKED[0])).view("<u2")
-    count = _counts(batch.column(_PACKED[1]), lengths // np.maximum(sizes // 2, 1))
-    zeros = np.zeros(len(index), np.uint8)
-    return [0, *ends.tolist()], [index, zeros, count, zeros]
+def columns_of(table: pa.Table) -> Iterator[RollupColumns]:
+    """The rows of a table of BY_STAGE's or of LEAN's columns by column, in its order and in pieces."""
+    return map(_columns, table.to_batches())
 
 
-def _counts(column: pa.Array, widths: Ints) -> Ints:
-    """The counts of all rows, each row's of such a width in bytes."""
-    data = _bytes(column)
-    used = np.unique(widths[widths > 0])
-    if len(used) < 2:
-        return data.view(f"<u{used[0] if len(used) else 1}")
-    found = (np.frombuffer(one.as_buffer(), f"<u{max(width, 1)}") for one, width in zip(column, widths, strict=True))
-    return np.concatenate([one.astype(np.int64) for one in found])
+def _columns(batch: pa.RecordBatch) -> RollupColumns:
+    stages, by_stage = batch.column("stages"), "bucket" in batch.schema.names
+    flat = stages.flatten()
+    tallies = np.array([flat.field(name).to_numpy() for name in _SUMS], np.float64)
+    names = flat.field("name").to_pylist() if by_stage else []
+    cells = _cells_by_stage(batch) if by_stage else _cells_packed(batch)
+    return RollupColumns(starts_of(batch.column("start")), np.diff(_starts(stages)), names, tallies, *cells)
+
+
+def starts_of(column: pa.Array | pa.ChunkedArray) -> Ints:
+    """Milliseconds since the epoch, as numbers; DuckDB tells microseconds."""
+    found: Ints = column.cast(TIME).cast(pa.int64()).to_numpy()
+    return found
+
+
+def _cells_by_stage(batch: pa.RecordBatch) -> tuple[Ints, Ints, Ints, Ints]:
+    """How many each row has, and their index, stage and count."""
+    index, stage, count = (_field(batch.column(name)).to_numpy() for name in _CELLS[:3])
+    return np.diff(_starts(batch.column("bucket"))), index, stage, count
+
+
+def _cells_packed(batch: pa.RecordBatch) -> tuple[Ints, Ints, Ints, Ints]:
+    """The same of all stages together."""
+    sizes, lengths = (pc.binary_length(batch.column(name)).to_numpy().astype(np.int64) for name in _PACKED)
+    index, data = (_bytes(batch.column(name)) for name in _PACKED)
+    cells = sizes // 2
+    return cells, index.view("<u2"), NO_CELLS, _counts(data, lengths, cells)
+
+
+def _counts(data: "npt.NDArray[np.uint8]", lengths: Ints, cells: Ints) -> Ints:
+    """The counts of all rows, which are in so many bytes each, of which each has so many cells."""
+    widths = lengths // np.maximum(cells, 1)
+    used = np.unique(widths[cells > 0]).tolist() or [1]
+    if len(used) == 1:
+        return data.view(f"<u{used[0]}")
+    found = np.empty(cells.sum(), f"<u{used[-1]}")
+    for width in used:
+        own = widths == width
+        found[np.repeat(own, cells)] = data[np.repeat(own, lengths)].view(f"<u{width}")
+    return found
 
 
 def _bytes(column: pa.Array) -> "npt.NDArray[np.uint8]":
@@ -213,7 +245,7 @@ def _starts(lists: pa.Array) -> list[int]:
     return edges
 
 
-def _field(lists: pa.Array, at: int | None = None) -> pa.Array:
+def _field(lists: pa.Array, name: str | None = None) -> pa.Array:
     """The values behind lists, or a field of them where they are structs."""
     values = lists.flatten()
-    return values if at is None else values.field(at)
+    return values if name is None else values.field(name)

@@ -3,6 +3,7 @@
 Not through DuckDB, which takes four times as long to hand lists over as the files take to be read.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,10 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lso_core.archive.duck import Limits
-from lso_core.archive.rollups import LEAN, WHOLE, rollups_of
-from lso_core.archive.tables import TIME
-from lso_core.compute.rollups import Rollup
-from lso_core.model.rollups import Piece
+from lso_core.archive.rollups import starts_of
+from lso_core.model.rollups import Piece, Width
 from lso_core.store.history import too_many
 
 CELL_BYTES: Final = 48
@@ -23,12 +22,14 @@ CELL_BYTES: Final = 48
 class Selection:
     """Rows, gathered file by file."""
 
-    def __init__(self, most: int, limits: Limits, *, lean: bool) -> None:
-        self.rows: list[Rollup] = []
+    def __init__(self, columns: Sequence[str], most: int, limits: Limits) -> None:
+        """`columns` of them, among which are `number` and `start`; of no more than `most`."""
+        self.tables: list[tuple[pa.Table, Width]] = []
+        self._columns = list(columns)
         self._most = most
         self._limits = limits
         self._deadline = limits.deadline
-        self._lean = lean
+        self._rows = 0
         self._cells = 0
 
     def add(self, name: str, piece: Piece, numbers: tuple[int, int]) -> None:
@@ -36,30 +37,35 @@ class Selection:
 
         Raises InputError past the most rows, ArchiveError past the time or the memory.
         """
-        with pq.ParquetFile(name, memory_map=True) as file:
-            groups = [at for at in range(file.num_row_groups) if self._wanted(file.metadata.row_group(at), piece)]
-            table = file.read_row_groups(groups, list(LEAN if self._lean else WHOLE), use_threads=False)
+        with pq.ParquetFile(name, memory_map=True, pre_buffer=False) as file:  # what is mapped need not be fetched
+            table = file.read_row_groups(self._groups(file.metadata, piece), self._columns, use_threads=False)
         mask = _mask(table, piece, numbers)
         if not mask.all():
             table = table.filter(pa.array(mask))
-        if len(self.rows) + table.num_rows > self._most:
-            raise too_many(len(self.rows) + table.num_rows, self._most)
-        self.rows += (one.row for one in rollups_of(table, piece.width))
+        self._rows += table.num_rows
+        if self._rows > self._most:
+            raise too_many(self._rows, self._most)
+        self.tables.append((table, piece.width))
 
-    def _wanted(self, group: Any, piece: Piece) -> bool:
-        """Whether a row group may hold rows of that time; its cells are counted then."""
-        columns = {column.path_in_schema: column for column in map(group.column, range(group.num_columns))}
-        statistics = columns["start"].statistics
-        low, high = (round(one.timestamp() * 1_000) for one in (statistics.min, statistics.max))
+    def _groups(self, file: Any, piece: Piece) -> list[int]:
+        """The row groups that may hold rows of that time; their cells are counted."""
+        paths = [file.schema.column(at).path for at in range(file.num_columns)]
+        start, bucket = paths.index("start"), paths.index("bucket.list.element")
+        groups = map(file.row_group, range(file.num_row_groups))
+        return [at for at, group in enumerate(groups) if self._wanted(group.column(start), group.column(bucket), piece)]
+
+    def _wanted(self, start: Any, bucket: Any, piece: Piece) -> bool:
+        """Whether a row group may hold rows of that time, told by two of its columns."""
+        low, high = (round(one.timestamp() * 1_000) for one in (start.statistics.min, start.statistics.max))
         if high < piece.from_ms or low >= piece.to_ms:
             return False
-        self._cells += columns["bucket.list.element"].num_values
+        self._cells += bucket.num_values
         self._limits.check(self._deadline, CELL_BYTES * self._cells)
         return True
 
 
 def _mask(table: pa.Table, piece: Piece, numbers: tuple[int, int]) -> Any:
-    start = table["start"].cast(TIME).cast(pa.int64()).to_numpy()
+    start = starts_of(table["start"])
     number = table["number"].to_numpy()
     in_time = (start >= piece.from_ms) & (start < piece.to_ms)
     return np.asarray(in_time & (number > numbers[0]) & (number <= numbers[1]))

@@ -62,10 +62,11 @@ def rank_of(percentile: float, total: Count) -> Count:
     Counted in whole parts: 99.9 % of 1,000 is rank 999, though in binary 99.9 / 100 * 1000 is a hair above it.
     A percentile is from 0 to 100 and has at most PERCENTILE_DIGITS digits behind the point; at 0 it is the least value.
     """
-    return -(-total * _parts(percentile) // (100 * 10**PERCENTILE_DIGITS))
+    return -(-total * parts_of(percentile) // (100 * 10**PERCENTILE_DIGITS))
 
 
-def _parts(percentile: float) -> int:
+def parts_of(percentile: float) -> int:
+    """A percentile in hundred-thousandths of a percent, at least one."""
     return max(1, round(percentile * 10**PERCENTILE_DIGITS))
 
 
@@ -211,7 +212,7 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
     def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
         keys, counts = _plain(keys), _plain(counts)
         parts, values = (
-            struct.pack(f"={len(wanted)}q", *map(_parts, wanted)),
+            struct.pack(f"={len(wanted)}q", *map(parts_of, wanted)),
             np.empty((1 + groups, len(wanted)), np.int64),
         )
         rows = run(keys.ctypes.data, counts.ctypes.data, len(keys), parts, len(wanted), values.ctypes.data, len(values))

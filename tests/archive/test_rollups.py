@@ -2,8 +2,11 @@
 
 import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings
@@ -12,9 +15,11 @@ from hypothesis import strategies as st
 from lso_core.archive.building import Order, build
 from lso_core.archive.layout import Kind
 from lso_core.archive.merging import Share, merged
-from lso_core.archive.rollups import LEAN, ROLLUPS, Numbered, rollups_file, rollups_of
+from lso_core.archive.rollups import BY_STAGE, LEAN, ROLLUPS, Numbered, columns_of, rollups_file, rollups_of
+from lso_core.compute.rollup_columns import RollupColumns
 from lso_core.compute.rollups import Rollup, encode, merge
 from lso_core.model.rollups import Width
+from tests.compute.test_ranks import plain
 from tests.compute.test_rollups import as_values, rows
 
 
@@ -77,16 +82,33 @@ def test_nothing_stored_is_wider_than_a_spark_reader_takes() -> None:
     assert {pa.int64(), pa.binary(), pa.timestamp("ms", tz="UTC")} == set(flat)
 
 
-@settings(max_examples=15)
+def columns_back(data: bytes, names: Sequence[str]) -> RollupColumns:
+    return RollupColumns.joined(columns_of(pq.ParquetFile(io.BytesIO(data)).read(list(names))))
+
+
+@settings(max_examples=25)
+@given(st.lists(rows(), max_size=6))
+def test_columns_come_back_as_those_of_the_rows(given_: list[Rollup]) -> None:
+    numbered = [Numbered(number, row) for number, row in enumerate(given_, 1)]
+    ordered = [one.row for one in sorted(numbered, key=lambda one: (one.row.start_ms, one.number))]
+    wanted = RollupColumns.of(ordered, by_stage=True)
+    assert plain(wanted) == plain(columns_back(rollups_file(numbered), BY_STAGE))
+
+
+@settings(max_examples=25)
 @given(st.lists(rows(), max_size=6))
 def test_the_packed_cells_say_the_same_of_all_stages_together(given_: list[Rollup]) -> None:
-    data = rollups_file([Numbered(number, row) for number, row in enumerate(given_, 1)])
-    lean = list(rollups_of(pq.read_table(io.BytesIO(data), columns=list(LEAN)), Width.MINUTE))
-    for one in lean:
-        wanted: dict[int, int] = {}
-        row = given_[one.number - 1]
-        for index, count in zip(row.index.tolist(), row.count.tolist(), strict=True):
-            wanted[index] = wanted.get(index, 0) + count
-        assert list(wanted.items()) == list(zip(one.row.index.tolist(), one.row.count.tolist(), strict=True))
-        assert (row.stages, row.event_types) == (one.row.stages, one.row.event_types)
-    assert len(lean) == len(given_)
+    numbered = [Numbered(number, row) for number, row in enumerate(given_, 1)]
+    ordered = [one.row for one in sorted(numbered, key=lambda one: (one.row.start_ms, one.number))]
+    found = columns_back(rollups_file(numbered), LEAN)
+    wanted = RollupColumns.of([together(row) for row in ordered], by_stage=False)
+    assert plain(wanted) == plain(found)
+
+
+def together(row: Rollup) -> Rollup:
+    """The row with one cell an index, whatever their stages."""
+    sums: dict[int, int] = {}
+    for index, count in zip(row.index.tolist(), row.count.tolist(), strict=True):
+        sums[index] = sums.get(index, 0) + count
+    index, count = (np.array([*some], np.int64) for some in (sums.keys(), sums.values()))
+    return msgspec.structs.replace(row, index=index, count=count)

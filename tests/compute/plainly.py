@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel
+from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, ranks
 
 _COMPILED = (
     (cells, "_compiled"),
@@ -16,6 +16,7 @@ _COMPILED = (
     (histogram, "_compiled_pairs"),
     (histogram, "_compiled_percentiles"),
     (histogram, "_compiled_sum"),
+    (ranks, "_compiled"),
 )
 
 needs_kernels = pytest.mark.skipif(kernel.trouble() is not None, reason=f"no kernels: {kernel.trouble()}")

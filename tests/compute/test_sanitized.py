@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXACT = Path(__file__).with_name("exact.c")
 FLAGS = ("-std=c11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")  # fmt: skip
-TESTS = tuple(f"tests/compute/test_{name}.py" for name in ("reader", "batches", "fold_kernel", "fold", "fold_rows"))
+NAMES = ("reader", "batches", "fold_kernel", "fold", "fold_rows", "histogram", "ranks", "series")
+TESTS = tuple(f"tests/compute/test_{name}.py" for name in NAMES)
 FIND = """
 import sys
 sys.prefix = sys.argv[1]  # where the library is looked for

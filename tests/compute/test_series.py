@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lso_core.compute import distribution, histogram, rollups
+from lso_core.compute import distribution, histogram, rollups, series
 from lso_core.compute.fold import unwritten
+from lso_core.compute.rollup_columns import RollupColumns
 from lso_core.compute.rollups import Rollup
-from lso_core.compute.series import Line, lines
+from lso_core.compute.series import Line
 from lso_core.compute.state import Tally
 from lso_core.model.rollups import Piece, Width, pieces
-from lso_core.model.series import Grid, metrics_of
+from lso_core.model.series import Grid, Metric, metrics_of
 from tests.compute.brute import Sent, close, percentile
 from tests.compute.test_fold_rows import MINUTE, M, Turn, histories, run
 
@@ -31,6 +32,11 @@ def rows_of(turns: Sequence[Turn]) -> tuple[list[Rollup], list[tuple[Sent, bool]
     state, rows, sent = run(turns)
     counted = [(one, one.late(window)) for one, window in sent if not one.lifecycle]
     return [*rows, *unwritten(state.meta, state.slots)], counted
+
+
+def lines(rows: Sequence[Rollup], grid: Grid, metrics: Sequence[Metric], *, by_stage: bool = False) -> list[Line]:
+    """The series of some rows."""
+    return series.lines(RollupColumns.of(rows, by_stage=by_stage), grid, metrics, by_stage=by_stage)
 
 
 def within(rows: Sequence[Rollup], some: Sequence[Piece]) -> list[Rollup]:

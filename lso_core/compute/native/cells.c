@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, FEW = 48, HEAD = 6 };
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, HEAD = 6 };
 
 static void insert_sorted(struct lso_item *items, size_t count)
 {
@@ -18,7 +18,7 @@ static void insert_sorted(struct lso_item *items, size_t count)
 
 struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t count)
 {
-    if (count <= FEW) {
+    if (count <= LSO_FEW) {
         insert_sorted(items, count);
         return items;
     }
@@ -129,101 +129,13 @@ LSO_EXPORT int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int
     return found;
 }
 
-enum { INDEX_BITS = 15, INDEXES = 1 << INDEX_BITS, HALF_BITS = 10 }; /* as in compute/histogram.py */
-
-/* The highest value, in µs, that falls on an index. */
-static int64_t highest_at(uint64_t index)
-{
-    uint64_t sub = index & ((1 << HALF_BITS) - 1);
-    uint64_t bucket = index >> HALF_BITS;
-    return (int64_t)(bucket ? ((sub + (1 << HALF_BITS) + 1) << (bucket - 1)) - 1 : sub);
-}
-
-/* The rank, from 1, at so many hundred-thousandths of a percent of a total. */
-static uint64_t rank_of(uint64_t total, uint64_t parts)
-{
-    const uint64_t whole = 100 * 100000;
-    return (total * parts + whole - 1) / whole;
-}
-
-/* The values at ascending percentiles; without keys the indexes go on one by one from `low`. */
-static void values_at(const int64_t *keys, int64_t low, const int64_t *counts, int64_t count, const int64_t *parts,
-                      int64_t many, int64_t *values)
-{
-    uint64_t total = 0, up_to = (uint64_t)counts[0];
-    for (int64_t at = 0; at < count; at++)
-        total += (uint64_t)counts[at];
-    for (int64_t one = 0, at = 0; one < many; one++) {
-        uint64_t rank = rank_of(total, (uint64_t)parts[one]);
-        while (up_to < rank && at < count - 1)
-            up_to += (uint64_t)counts[++at];
-        values[one] = highest_at((uint64_t)(keys ? keys[at] & (INDEXES - 1) : low + at));
-    }
-}
-
-/* The same over the cells of all stages together, where they are few: sorted by index. */
-static void values_of_few(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
-                          int64_t many, int64_t *values)
-{
-    struct lso_item items[FEW];
-    int64_t indexes[FEW], sums[FEW];
-    for (int64_t at = 0; at < count; at++)
-        items[at] = (struct lso_item){(uint64_t)keys[at] & (INDEXES - 1), (uint64_t)counts[at]};
-    insert_sorted(items, (size_t)count);
-    for (int64_t at = 0; at < count; at++) {
-        indexes[at] = (int64_t)items[at].key;
-        sums[at] = (int64_t)items[at].value;
-    }
-    values_at(indexes, 0, sums, count, parts, many, values);
-}
-
-/* Where they are many: counted by index, from the lowest that there is. */
-static int values_of_many(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
-                         int64_t *values)
-{
-    int64_t low = INDEXES - 1, high = 0;
-    for (int64_t at = 0; at < count; at++) {
-        int64_t index = keys[at] & (INDEXES - 1);
-        low = index < low ? index : low;
-        high = index > high ? index : high;
-    }
-    int64_t *sums = calloc((size_t)(high - low + 1), sizeof *sums);
-    if (!sums)
-        return -1;
-    for (int64_t at = 0; at < count; at++)
-        sums[(keys[at] & (INDEXES - 1)) - low] += counts[at];
-    values_at(NULL, low, sums, high - low + 1, parts, many, values);
-    free(sums);
-    return 0;
-}
-
-LSO_EXPORT int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
-                                   int64_t many, int64_t *values, int64_t room)
-{
-    if (count <= 0 || room < 1)
-        return 0;
-    if (count <= FEW)
-        values_of_few(keys, counts, count, parts, many, values);
-    else if (values_of_many(keys, counts, count, parts, many, values))
-        return -1;
-    int64_t rows = 1;
-    for (int64_t start = 0, end; start < count; start = end, rows++) {
-        for (end = start + 1; end < count && keys[end] >> INDEX_BITS == keys[start] >> INDEX_BITS;)
-            end++;
-        if (rows >= room)
-            return -2;
-        values_at(keys + start, 0, counts + start, end - start, parts, many, values + rows * many);
-    }
-    return rows;
-}
-
 /* A table under way. */
 struct table {
     uint64_t *keys, *counts;
     size_t count;
 };
 
-static void widen(const uint8_t *from, int width, size_t count, uint64_t *into)
+void lso_widen(const uint8_t *from, int width, size_t count, uint64_t *into)
 {
     switch (width) {
     case 1:
@@ -273,7 +185,7 @@ static void narrow(const uint64_t *from, int width, size_t count, uint8_t *into)
     }
 }
 
-static int is_width(int width)
+int lso_is_width(int64_t width)
 {
     return width == 1 || width == 2 || width == 4 || width == 8;
 }
@@ -292,7 +204,7 @@ static int64_t cells_in(const uint8_t *packed, int64_t size)
         return -1;
     uint32_t count;
     memcpy(&count, packed, sizeof count);
-    if (!is_width(packed[4]) || !is_width(packed[5]))
+    if (!lso_is_width(packed[4]) || !lso_is_width(packed[5]))
         return -1;
     return (uint64_t)count * (packed[4] + packed[5]) + HEAD == (uint64_t)size ? (int64_t)count : -1;
 }
@@ -301,8 +213,8 @@ static void unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t
 {
     if (!count)
         return;
-    widen(packed + HEAD, packed[4], count, keys);
-    widen(packed + HEAD + count * packed[4], packed[5], count, counts);
+    lso_widen(packed + HEAD, packed[4], count, keys);
+    lso_widen(packed + HEAD + count * packed[4], packed[5], count, counts);
     for (size_t at = 1; at < count; at++)
         keys[at] += keys[at - 1];
 }

@@ -9,8 +9,17 @@ struct lso_item {
     uint64_t key, value;
 };
 
-/* Orders items by key, equal ones as they came; `spare` has room for as many. Returns where they are then: in either. */
+enum { LSO_FEW = 48 };
+
+/* Orders items by key, equal ones as they came; `spare` has room for as many. Returns where they are then: in either,
+   but where they were if there are no more than LSO_FEW, which need no spare. */
 struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t count);
+
+/* Whether numbers of so many bytes are stored: 1, 2, 4 or 8. */
+int lso_is_width(int64_t width);
+
+/* Numbers of a width, little-endian, as words. */
+void lso_widen(const uint8_t *from, int width, size_t count, uint64_t *into);
 
 /* Adds up cells that come in any order: ascending keys, none whose count is 0. Returns how many there are in `out_keys`
    and `out_counts`, which have room for as many as came; -1 without memory. */
@@ -24,12 +33,6 @@ int64_t lso_sum_pairs(const int64_t *keys, const int64_t *ones, const int64_t *o
 /* The sum of two tables with ascending keys, in the same way; the results have room for both. */
 int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *more_keys,
                       const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts);
-
-/* The values in µs at `many` ascending percentiles, told in hundred-thousandths, first of all cells together, then of
-   each stage in the cells' order; a key is stage << 15 | index. Returns how many rows of values these are: at most
-   `room`, or -2; -1 without memory. */
-int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
-                        int64_t *values, int64_t room);
 
 /* Adds cells to packed ones, for many tables at once.
 
