@@ -1,4 +1,5 @@
-"""A request's body read by the kernel (`native/events.c`): one pass over its bytes, from text to what is stored.
+"""A request's body read by a kernel: one pass over its bytes (`native/events.c`), or over the columns that a library has made
+of them (`native/arrow.c`), from there to what is stored.
 
 It takes what is certain to be good, which is nearly everything that pipelines send, and answers None for the rest: names
 with escapes, numbers of more digits than it knows to the last bit, and all that is wrong.
@@ -15,8 +16,9 @@ from lso_core.model.runs import LIFE, MAKERS, OUTCOMES
 
 _MOST: Final = (1 << 63) - 1
 
-_pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer_in.argtypes, _pointer_in.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_void_p
+_pointer_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 class _Word(ctypes.Structure):

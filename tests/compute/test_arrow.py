@@ -472,7 +472,5 @@ def test_objects_and_arrays_of_a_batch_are_capped(dictionary: bool) -> None:
     """Also where they are one text in the stream, that many events share."""
     payload = '{"p":[' + ",".join(["[]"] * 5_000) + "]}"
     texts = pa.array([payload] * 60)
-    body = stream(
-        table(60, payload=texts.dictionary_encode() if dictionary else texts, latency_ms=pa.array([-1.0] * 60))
-    )
+    body = stream(table(60, payload=texts.dictionary_encode() if dictionary else texts))
     assert "more than 250000 objects and arrays" in str(refusal(body))
