@@ -17,7 +17,6 @@ import xxhash
 from lso_core.compute import columns, reader, scrutiny
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import Outline, holds_more, may_hold_more, outline
-from lso_core.compute.payloads import QuickPayload
 from lso_core.compute.scrutiny import EVENT_DEPTH, Problem
 from lso_core.model.batches import Batch, Reject
 from lso_core.model.errors import Finding, InputError
@@ -36,6 +35,17 @@ REJECTS: Final = 1_000
 """Most bad events of a batch that `on_invalid=skip` sets aside; past it the batch is refused."""
 
 
+# Typing a payload's numbers as float makes the decoder refuse every number beyond one. Types cannot recurse and their
+# cost doubles with each level, so payloads that nest deeper than this are left to the careful reading.
+_Scalar = bool | float | str | None
+_Level5 = _Scalar | list[_Scalar] | dict[str, _Scalar]
+_Level4 = _Scalar | list[_Level5] | dict[str, _Level5]
+_Level3 = _Scalar | list[_Level4] | dict[str, _Level4]
+_Level2 = _Scalar | list[_Level3] | dict[str, _Level3]
+_QuickPayload = dict[str, _Level2]
+"""Payloads that are certainly good, but for their size."""
+
+
 class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """`Event` with a payload of bounded nesting and of finite numbers."""
 
@@ -46,7 +56,7 @@ class _QuickEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     run_id: Name | None = None
     stage: Name | None = None
     system_id: int | None = None
-    payload: QuickPayload | None = None
+    payload: _QuickPayload | None = None
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -113,7 +123,7 @@ def quick(post: Post) -> Batch | None:
     if found is None:
         return _decoded(post)
     body = _pack(post) if found.parts is None else columns.pack_body(found.parts, BodyKind.PARTS)
-    return Batch(found.events, found.block, body, found.latest_ts_ms, _digest_of(post))
+    return Batch(found.events, found.block, body, found.latest_ts_ms, digest_of(post))
 
 
 def _decoded(post: Post) -> Batch | None:
@@ -132,7 +142,7 @@ def _one_by_one(post: Post) -> Batch | None:
     if not 0 < len(events) <= post.most_events or not _is_fine(post, events):
         return None
     cut = columns.cut(events)  # type: ignore[arg-type]  # the same fields, but for the payload's type
-    return batch_of(post, cut, _pack(post)) if is_complete(cut) else None
+    return batch_of(post, cut, _pack(post)) if _is_complete(cut) else None
 
 
 def _pack(post: Post) -> bytes:
@@ -243,7 +253,7 @@ def _payloads_fit(post: Post) -> bool:
     return all(len(line.payload) <= PAYLOAD_BYTES for line in lines)
 
 
-def is_complete(cut: columns.Columns) -> bool:
+def _is_complete(cut: columns.Columns) -> bool:
     """True where every event that must have a latency has one."""
     if cut.has_latency.all():
         return True
@@ -253,10 +263,10 @@ def is_complete(cut: columns.Columns) -> bool:
 
 def batch_of(post: Post, cut: columns.Columns, body: bytes, rejects: tuple[Reject, ...] = ()) -> Batch:
     """The batch of a body whose events are these."""
-    return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, _digest_of(post), rejects)
+    return Batch(len(cut), columns.encode(cut), body, cut.latest_ts_ms, digest_of(post), rejects)
 
 
-def _digest_of(post: Post) -> bytes:
+def digest_of(post: Post) -> bytes:
     """What tells the body from another under the same idempotency key; nothing where it has none."""
     return xxhash.xxh3_128_digest(post.body) if post.keyed else b""
 

@@ -11,7 +11,6 @@ import enum
 import functools
 import itertools
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -163,7 +162,7 @@ def encode(columns: Columns) -> bytes:
 def sealed(*parts: bytes) -> bytes:
     """A whole block of these parts: with its checksum."""
     block = b"".join(parts)
-    return block + _CRC.pack(zlib.crc32(block))
+    return block + _CRC.pack(crc32(block, len(block)))
 
 
 class Block(msgspec.Struct, frozen=True):

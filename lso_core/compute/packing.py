@@ -43,13 +43,3 @@ def every(mask: npt.NDArray[np.bool_]) -> bool:
 def none(mask: npt.NDArray[np.bool_]) -> bool:
     """Whether all are false."""
     return bool(np.count_nonzero(mask) == 0)
-
-
-def windows(data: bytes | memoryview, width: int) -> npt.NDArray[np.void]:
-    """The `width` bytes from each place of the data on, as far as there are so many."""
-    return np.ndarray(max(0, len(data) - width + 1), f"V{width}", data, 0, (1,))
-
-
-def rows_at(data: bytes | memoryview, places: Ints, width: int) -> npt.NDArray[np.uint8]:
-    """The `width` bytes at each of the places, a row each. Raises IndexError past the end."""
-    return windows(data, width)[places].view(np.uint8).reshape(len(places), width)

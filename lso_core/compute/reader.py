@@ -1,4 +1,5 @@
-"""A request's body read by the kernel (`native/events.c`): one pass over its bytes, from text to what is stored.
+"""A request's body read by a kernel: one pass over its bytes (`native/events.c`), or over the columns that a library has made
+of them (`native/arrow.c`), from there to what is stored.
 
 It takes what is certain to be good, which is nearly everything that pipelines send, and answers None for the rest: names
 with escapes, numbers of more digits than it knows to the last bit, and all that is wrong.
@@ -6,7 +7,7 @@ with escapes, numbers of more digits than it knows to the last bit, and all that
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from lso_core.compute import columns, kernel, run_ids
@@ -14,6 +15,10 @@ from lso_core.model.events import LATENCY_MS_MAX, LIFECYCLE, NAME_BYTES, PAYLOAD
 from lso_core.model.runs import LIFE, MAKERS, OUTCOMES
 
 _MOST: Final = (1 << 63) - 1
+
+_pointer_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 class _Word(ctypes.Structure):
@@ -71,9 +76,16 @@ class _Batch(ctypes.Structure):
         ("events", ctypes.c_int64),
         ("latest_ts_ms", ctypes.c_int64),
         ("has_ts", ctypes.c_int64),
+        ("told_latencies", ctypes.c_int64),
         ("block", _Bytes),
         ("parts", _Bytes),
     )
+
+
+class _Records(ctypes.Structure):
+    """`struct records`"""
+
+    _fields_ = (("schema", ctypes.c_void_p), ("array", ctypes.c_void_p))
 
 
 class Read(NamedTuple):
@@ -85,10 +97,13 @@ class Read(NamedTuple):
     parts: bytes | None
     """`compute.parts`, as they are stored before they are compressed; None where they cannot tell these events."""
     latest_ts_ms: int | None
+    told_latencies: bool
+    """Whether the columns' whole microseconds tell every latency exactly."""
 
 
 class _Functions(NamedTuple):
     read: Callable[..., Any]
+    read_arrow: Callable[..., Any]
     free: Callable[..., Any]
 
 
@@ -97,34 +112,56 @@ def read(body: bytes, system_id: int, most_events: int, most_containers: int, *,
     functions = _functions()
     if functions is None or not 0 <= system_id <= _MOST:
         return None
-    batch = _Batch()
     post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST), lines)
-    if not functions.read(
-        body, len(body), _rules(), post, batch
-    ):  # behind `bytes` there always is the zero that it wants
+    # Behind `bytes` there always is the zero that it wants.
+    return _told(functions, lambda batch: functions.read(body, len(body), _rules(), post, batch))
+
+
+def read_arrow(
+    batches: Sequence[Any], size: int, system_id: int, most_events: int, most_containers: int
+) -> Read | None:
+    """As `read`, of record batches that were validated in full, and came in `size` bytes."""
+    functions = _functions()
+    if functions is None or not 0 <= system_id <= _MOST:
         return None
+    post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST))
+    capsules = [batch.__arrow_c_array__() for batch in batches]  # which give back what they hold when they are gone
+    records = (_Records * len(capsules))(*map(_records, capsules))
+    return _told(functions, lambda batch: functions.read_arrow(records, len(records), size, _rules(), post, batch))
+
+
+def _records(capsules: tuple[Any, Any]) -> _Records:
+    schema, array = capsules
+    return _Records(_pointer_in(schema, b"arrow_schema"), _pointer_in(array, b"arrow_array"))
+
+
+def _told(functions: _Functions, read: Callable[[_Batch], Any]) -> Read | None:
+    batch = _Batch()
+    if not read(batch):
+        return None
+    block, parts = batch.block, batch.parts
     try:
-        return _told(batch)
+        return Read(
+            batch.events,
+            columns.sealed(ctypes.string_at(block.data, block.used)),
+            ctypes.string_at(parts.data, parts.used) if parts.used else None,
+            batch.latest_ts_ms if batch.has_ts else None,
+            bool(batch.told_latencies),
+        )
     finally:
         functions.free(batch)
-
-
-def _told(batch: _Batch) -> Read:
-    block, parts = batch.block, batch.parts
-    return Read(
-        batch.events,
-        columns.sealed(ctypes.string_at(block.data, block.used)),
-        ctypes.string_at(parts.data, parts.used) if parts.used else None,
-        batch.latest_ts_ms if batch.has_ts else None,
-    )
 
 
 @functools.cache
 def _functions() -> _Functions | None:
     reading = (ctypes.c_char_p, ctypes.c_size_t, *map(ctypes.POINTER, (_Rules, _Post, _Batch)))
     read = kernel.function("lso_read", *reading, result=ctypes.c_int)
+    handed = (ctypes.POINTER(_Records), ctypes.c_int64, ctypes.c_size_t, *map(ctypes.POINTER, (_Rules, _Post, _Batch)))
+    read_arrow = kernel.function("lso_read_arrow", *handed, result=ctypes.c_int)
     free = kernel.function("lso_free", ctypes.POINTER(_Batch), result=None)
-    return None if read is None or free is None else _Functions(read, free)
+    if read is None or read_arrow is None or free is None:
+        return None
+    return _Functions(read, read_arrow, free)
 
 
 @functools.cache

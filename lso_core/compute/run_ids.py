@@ -68,13 +68,13 @@ class Numbers(dict[Any, int]):
 def cut(ids: Sequence[str | None], stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> RunIds | None:
     """The run ids of events, None where one has none; None where nothing is to be told of them."""
     must = not LIFE.isdisjoint(event_types)
-    makers = makers_of(stage, event_type, event_types)
+    makers = _makers_of(stage, event_type, event_types)
     if must or not _each_has_its_own(ids):
         numbers, number = _numbered(ids)
-        if must or repeat(len(numbers) - 1, len(ids)):
-            return of_all(numbers, number, makers)
+        if must or _repeat(len(numbers) - 1, len(ids)):
+            return _of_all(numbers, number, makers)
     makers = makers[-MOST_OUTCOMES:]
-    return of_makers(makers, [ids[maker] for maker in makers.tolist()])
+    return _of_makers(makers, [ids[maker] for maker in makers.tolist()])
 
 
 def _each_has_its_own(ids: Sequence[str | None]) -> bool:
@@ -94,12 +94,12 @@ def _numbered(ids: Sequence[str | None]) -> tuple[Numbers, Ints]:
     return numbers, np.fromiter(map(numbers.__getitem__, ids), np.int64, len(ids))
 
 
-def repeat(distinct: int, events: int) -> bool:
+def _repeat(distinct: int, events: int) -> bool:
     """Whether so many different ids among so many events are told of every event."""
     return distinct <= FEW or distinct * REPEATED <= events
 
 
-def makers_of(stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> Ints:
+def _makers_of(stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> Ints:
     """Places of the events that make a run if they have an id: a start, an end, an outcome without a stage."""
     if MAKERS.isdisjoint(event_types):
         return np.empty(0, np.int64)
@@ -108,13 +108,13 @@ def makers_of(stage: Ints, event_type: Ints, event_types: tuple[str, ...]) -> In
     return np.flatnonzero(always[event_type] | (alone[event_type] & (stage == 0)))
 
 
-def of_all(numbers: Numbers, number: Ints, makers: Ints) -> RunIds | None:
+def _of_all(numbers: Numbers, number: Ints, makers: Ints) -> RunIds | None:
     """What is told of every event."""
     ids = _texts(numbers)
     return RunIds(ids, makers[number[makers] > 0], number, whole=True) if ids else None
 
 
-def of_makers(makers: Ints, ids: Sequence[str | None]) -> RunIds | None:
+def _of_makers(makers: Ints, ids: Sequence[str | None]) -> RunIds | None:
     """What is told where only the makers are, whose ids are `ids`."""
     numbers = Numbers({None: 0})
     number = np.fromiter(map(numbers.__getitem__, ids), np.int64, len(ids))

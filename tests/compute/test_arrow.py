@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lso_core.compute import arrow, batches, columns
+from lso_core.compute import arrow, batches, columns, kernel
 from lso_core.compute.batches import Post
+from lso_core.compute.columns import BodyKind
 from lso_core.compute.readback import Reading, Wanted
 from lso_core.model.batches import Batch, StoredEntry
 from lso_core.model.errors import Finding, InputError
@@ -26,6 +28,7 @@ from tests.streams import mutated, stream
 SYSTEM = 7
 TS = pa.timestamp("ms", tz="UTC")
 Json = dict[str, Any]
+needs_kernel = pytest.mark.skipif(kernel.trouble() is not None, reason=str(kernel.trouble()))
 
 
 def post(body: bytes, **more: Any) -> Post:
@@ -167,16 +170,19 @@ def test_arrow_and_json_of_the_same_events_are_one_batch(sent: list[Json], text:
     quick = arrow.quick(post(body))
     if quick is not None:
         careful = arrow.careful(post(body))
+        assert careful.columns == quick.columns
         assert told(careful) == told(quick)
         assert shown(careful) == shown(quick)
 
 
+@needs_kernel
 @settings(deadline=None)
 @given(st.lists(good_events, min_size=1, max_size=6), st.sampled_from(TEXTS), st.integers(1, 3))
 def test_good_events_are_taken_in_the_quick_reading(sent: list[Json], text: Any, pieces: int) -> None:
     quick = arrow.quick(post(as_arrow(sent, text, "us", pieces)))
     assert quick is not None
     expected = batches.careful(Post(as_json(sent), SYSTEM, 10_000, ndjson=True))
+    assert expected.columns == quick.columns
     assert told(expected) == told(quick)
     assert shown(expected) == shown(quick)
 
@@ -314,6 +320,7 @@ def test_an_event_ahead_of_the_clock_is_named() -> None:
     assert [(1, "ts")] == [(one.index, one.field) for one in caught.value.findings]
 
 
+@needs_kernel
 def test_names_come_in_the_order_of_the_events_and_unused_ones_not_at_all() -> None:
     stage = pa.DictionaryArray.from_arrays(pa.array([2, None, 1], pa.int8()), pa.array(["unused", "b", "a"]))
     batch = arrow.quick(post(stream(table(stage=stage))))
@@ -322,31 +329,101 @@ def test_names_come_in_the_order_of_the_events_and_unused_ones_not_at_all() -> N
     assert (("a", "b"), [1, 0, 2]) == (cut.stages, cut.stage.tolist())
 
 
+SPELT = [
+    stream(table()),
+    stream(table(stage=pa.array(["a", None, "b"]).dictionary_encode(), run_id=pa.array(["r"] * 3).dictionary_encode())),
+    stream(
+        table(stage=pa.array(["a", None, "b" * 20], pa.string_view()), payload=pa.array(["{}"] * 3, pa.large_string())),
+    ),
+    stream(
+        table(
+            latency_ms=pa.array([1, 2, 3]),
+            ts=pa.array([1, 2, 3], pa.timestamp("ns", tz="UTC")),
+            system_id=pa.array([7] * 3),
+        ),
+        table(1, latency_ms=pa.array([1]), ts=pa.array([1], pa.timestamp("ns", tz="UTC")), system_id=pa.array([7])),
+    ),
+    stream(
+        table(
+            4,
+            latency_ms=pa.array([1.5, None, 3.0, 0.1], pa.float32()),
+            event_type=pa.array(["start", "log", "success", "failure"]).dictionary_encode(),
+            ts=pa.array(["2025-12-14T14:33:10Z", None, "2025-12-14 14:33:10.5+01:00", "0001-01-01T00:00:00Z"]),
+            payload=pa.DictionaryArray.from_arrays(
+                pa.array([1, None, 0, 2], pa.uint16()), ['{"a":[{}]}', " {}\n", None]
+            ),
+            run_id=pa.array([None, "a", "bb", "a"], pa.large_string()),
+        )
+    ),
+    stream(
+        table(2, ts=pa.array([-1, None], pa.timestamp("us", tz="UTC")), payload=pa.array([None, None], pa.string()))
+    ),
+    stream(table(2, ts=pa.array([-1, 0], pa.timestamp("s", tz="UTC")), run_id=pa.nulls(2), stage=pa.nulls(2))),
+    stream(table(2, ts=pa.array(["2025-12-14T14:33:10Z", None]).dictionary_encode(), run_id=pa.array(["a", "b"]))),
+]
+"""Streams with all types that are read."""
+
+
+@needs_kernel
+@pytest.mark.parametrize("body", SPELT)
+def test_the_kernel_makes_of_every_type_what_the_careful_reading_makes(body: bytes) -> None:
+    quick, careful = arrow.quick(post(body)), arrow.careful(post(body))
+    assert quick is not None
+    assert (careful.columns, careful.latest_ts_ms) == (quick.columns, quick.latest_ts_ms)
+    assert shown(careful) == shown(quick)
+
+
+def kind_of(**fields: Any) -> BodyKind:
+    batch = arrow.quick(post(stream(table(400, **fields))))
+    assert batch is not None
+    careful = arrow.careful(post(stream(table(400, **fields))))
+    assert shown(careful) == shown(batch)
+    return columns.unpack_body(batch.body)[1]
+
+
+@needs_kernel
+def test_what_is_read_back_is_kept_in_parts_where_they_can_tell_it_in_no_more_bytes() -> None:
+    numbers = range(400)
+    assert kind_of() is BodyKind.PARTS
+    assert kind_of(run_id=pa.array([f"{one:03}" for one in numbers])) is BodyKind.PARTS
+    assert kind_of(latency_ms=pa.array([one / 7 for one in numbers])) is BodyKind.PARTS
+    assert kind_of(run_id=pa.array([str(one) for one in numbers])) is BodyKind.ARROW
+    assert kind_of(run_id=pa.array(["r", None] * 200), latency_ms=pa.array([1 / 3] * 400)) is BodyKind.ARROW
+    shared = pa.array(['{"a": "' + "x" * 9_000 + '"}'] * 400).dictionary_encode()
+    assert kind_of(payload=shared) is BodyKind.ARROW
+
+
+@needs_kernel
+def test_of_run_ids_that_make_no_run_the_same_is_told_as_of_json() -> None:
+    runs = [f"run-{one}" for one in range(2_000)]
+    sent = [
+        {"event_type": "success", "status": "ok", "latency_ms": 1.0, "run_id": run, "stage": run[:5]} for run in runs
+    ]
+    sent += [{"event_type": "failure", "status": "error", "latency_ms": 1.0, "run_id": run} for run in runs]
+    quick = arrow.quick(post(as_arrow(sent, pa.string(), "us", 3)))
+    assert quick is not None
+    assert batches.careful(Post(as_json(sent), SYSTEM, 10_000, ndjson=True)).columns == quick.columns
+
+
+def test_without_kernels_every_event_is_looked_at_by_itself(tmp_path: Path) -> None:
+    program = f"""
+import sys
+sys.prefix = {str(tmp_path)!r}  # where the library is looked for
+from lso_core.compute import arrow
+from lso_core.compute.batches import Post
+post = Post({SPELT[0]!r}, {SYSTEM}, 10_000)
+print(arrow.quick(post), arrow.careful(post).count)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "None 3" == found.stdout.strip()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_streams_are_taken_or_refused_and_nothing_else(seed: int) -> None:
     dice = random.Random(seed)
-    kinds = [
-        stream(table()),
-        stream(
-            table(stage=pa.array(["a", None, "b"]).dictionary_encode(), run_id=pa.array(["r"] * 3).dictionary_encode())
-        ),
-        stream(
-            table(
-                stage=pa.array(["a", None, "b" * 20], pa.string_view()), payload=pa.array(["{}"] * 3, pa.large_string())
-            ),
-        ),
-        stream(
-            table(
-                latency_ms=pa.array([1, 2, 3]),
-                ts=pa.array([1, 2, 3], pa.timestamp("ns", tz="UTC")),
-                system_id=pa.array([7] * 3),
-            ),
-            table(1, latency_ms=pa.array([1]), ts=pa.array([1], pa.timestamp("ns", tz="UTC")), system_id=pa.array([7])),
-        ),
-    ]
     taken = refused = 0
     for _ in range(1_500):
-        body = mutated(dice, dice.choice(kinds))
+        body = mutated(dice, dice.choice(SPELT))
         try:
             batch = arrow.quick(post(body)) or arrow.careful(post(body), skip=dice.random() < 0.5)
             shown(batch)
@@ -365,6 +442,7 @@ def test_pyarrow_is_loaded_by_nobody_who_does_not_use_it() -> None:
     assert "False" == found.stdout.strip()
 
 
+@needs_kernel
 def test_a_null_view_of_no_length_there_is_is_null() -> None:
     """It is not validated, and the cast of the library would end the process."""
     views = struct.pack("<i4sii", 1, b"a", 0, 0) + struct.pack("<i4sii", -(2**31), b"", 0, 0)
@@ -381,6 +459,7 @@ def test_a_time_zone_that_is_no_text_is_malformed() -> None:
     assert "malformed" in str(refusal(body))
 
 
+@needs_kernel
 def test_integers_and_floats_of_every_width_are_latencies() -> None:
     for kind in (pa.int8(), pa.uint64(), pa.float16(), pa.float32()):
         batch = arrow.quick(post(stream(table(latency_ms=pa.array([1, 2, 3]).cast(pa.float32()).cast(kind)))))
@@ -393,7 +472,5 @@ def test_objects_and_arrays_of_a_batch_are_capped(dictionary: bool) -> None:
     """Also where they are one text in the stream, that many events share."""
     payload = '{"p":[' + ",".join(["[]"] * 5_000) + "]}"
     texts = pa.array([payload] * 60)
-    body = stream(
-        table(60, payload=texts.dictionary_encode() if dictionary else texts, latency_ms=pa.array([-1.0] * 60))
-    )
+    body = stream(table(60, payload=texts.dictionary_encode() if dictionary else texts))
     assert "more than 250000 objects and arrays" in str(refusal(body))

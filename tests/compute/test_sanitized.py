@@ -17,8 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 EXACT = Path(__file__).with_name("exact.c")
 FLAGS = ("-std=c11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")  # fmt: skip
-NAMES = ("reader", "batches", "fold_kernel", "fold", "fold_rows", "histogram", "ranks", "series")
+NAMES = ("reader", "batches", "arrow", "fold_kernel", "fold", "fold_rows", "histogram", "ranks", "series")
 TESTS = tuple(f"tests/compute/test_{name}.py" for name in NAMES)
+GUARDED = {"events": "lso_read", "arrow": "lso_read_arrow"}
+"""What of a source is given memory of just the right size before it runs."""
 FIND = """
 import sys
 sys.prefix = sys.argv[1]  # where the library is looked for
@@ -49,18 +51,33 @@ for _ in range(300_000):
     good += taken(body, ndjson=ndjson) is not None
 assert 0 < good < 200_000, good
 """
+FUZZ_ARROW = f"""{FIND}
+import random
+from lso_core.compute import arrow
+from tests.compute.test_arrow import SPELT, post
+from tests.streams import mutated
+seed = random.randrange(1 << 32)
+print("seed", seed, flush=True)
+dice = random.Random(seed)
+assert all(arrow.quick(post(body)) for body in SPELT)
+good = sum(arrow.quick(post(mutated(dice, dice.choice(SPELT)))) is not None for _ in range(60_000))
+assert 0 < good < 60_000, good
+"""
 
 
 @pytest.fixture
 def prefix(tmp_path: Path) -> Path:
     """An environment with a library that the sanitizers watch."""
-    library, events = native.library(tmp_path), tmp_path / "events.o"
+    library = native.library(tmp_path)
     library.parent.mkdir()
     gcc = ["gcc", *FLAGS, "-I", str(native.FOLDER)]
     one = [word for word in gcc if word != "-shared"]
-    subprocess.run([*one, "-c", "-Dlso_read=lso_read_whole", "-o", events, native.FOLDER / "events.c"], check=True)
-    others = [path for path in native.sources() if path.suffix == ".c" and path.name != "events.c"]
-    subprocess.run([*gcc, "-o", library, events, *others, EXACT, "-lm"], check=True)
+    for source, name in GUARDED.items():
+        named, into = f"-D{name}={name}_whole", tmp_path / f"{source}.o"
+        subprocess.run([*one, "-c", named, "-o", into, native.FOLDER / f"{source}.c"], check=True)
+    guarded = [tmp_path / f"{source}.o" for source in GUARDED]
+    others = [path for path in native.sources() if path.suffix == ".c" and path.stem not in GUARDED]
+    subprocess.run([*gcc, "-o", library, *guarded, *others, EXACT, "-lm"], check=True)
     return tmp_path
 
 
@@ -81,7 +98,7 @@ def test_no_body_makes_the_kernel_read_or_write_where_it_must_not(prefix: Path) 
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
     }
-    for program in ([TEST, str(prefix), *TESTS], [FUZZ, str(prefix)]):
+    for program in ([TEST, str(prefix), *TESTS], [FUZZ, str(prefix)], [FUZZ_ARROW, str(prefix)]):
         command = [sys.executable, "-c", *program]
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         assert 0 == done.returncode, done.stdout[-3_000:] + done.stderr[-6_000:]

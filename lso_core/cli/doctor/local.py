@@ -42,7 +42,7 @@ def kernels() -> Iterator[Check]:
     if importlib.util.find_spec("numpy") is None:
         yield Check("kernels", "skipped", NO_PACKAGES)
     elif (reason := kernel.trouble()) is not None:
-        advice = "install a C compiler and run scripts/up again: without the kernels everything works, more slowly"
+        advice = "install a C compiler and run scripts/up again: without the kernels everything works, more slowly (Arrow most)"
         yield Check("kernels", "look", reason, advice)
     else:
         yield Check("kernels", "well", "compiled and loaded")

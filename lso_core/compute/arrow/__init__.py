@@ -11,32 +11,33 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lso_core.compute import columns, scrutiny
-from lso_core.compute.arrow.cutting import DoubtError, Floats, cut
+from lso_core.compute import columns, reader, scrutiny
 from lso_core.compute.arrow.rows import Members, Rows, members, pack
 from lso_core.compute.arrow.sheet import read
-from lso_core.compute.batches import Post, batch_of, crowded, finding_of, is_complete, sift
-from lso_core.compute.columns import BodyKind, Columns
-from lso_core.compute.outline import openings, outline
+from lso_core.compute.batches import Post, batch_of, crowded, digest_of, finding_of, sift
+from lso_core.compute.columns import BodyKind
+from lso_core.compute.outline import outline
 from lso_core.model.batches import Batch
 from lso_core.model.errors import Finding, InputError
-from lso_core.model.events import Event
+from lso_core.model.events import PAYLOAD_BYTES, Event
 
 __all__ = ["Rows", "careful", "quick"]
 
 
 def quick(post: Post) -> Batch | None:
-    """The batch, or None where it is not certain that every event is good."""
-    if openings(post.body) > post.most_containers:
-        return None
+    """The batch, or None where it is not certain that every event is good, or there is no kernel."""
     try:
         batches = read(post.body, post.most_events)
-        found, latency_ms = cut(batches, post.system_id)
-    except (InputError, DoubtError, ValueError):  # also of pyarrow, where a number is beyond its type
+    except InputError:
         return None
-    if not is_complete(found):
+    found = reader.read_arrow(batches, len(post.body), post.system_id, post.most_events, post.most_containers)
+    if found is None:
         return None
-    return batch_of(post, found, _pack(batches, found, latency_ms))
+    if found.parts is None:
+        body = _pack(batches, told_latencies=found.told_latencies)
+    else:
+        body = columns.pack_body(found.parts, BodyKind.PARTS)
+    return Batch(found.events, found.block, body, found.latest_ts_ms, digest_of(post))
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:
@@ -47,15 +48,19 @@ def careful(post: Post, *, skip: bool = False) -> Batch:
         raise crowded(post)
     kept = sift(_judge(rows, post), len(rows), lambda index: _json(rows[index]), skip=skip)
     found = columns.cut(kept.events)
-    latency_ms = np.array([event.latency_ms for event in kept.events], np.float64)  # None becomes NaN
-    body = _pack(batches, found, latency_ms, kept.good)
-    return batch_of(post, found, body, kept.rejects)
+    latency_ms = np.array([event.latency_ms or 0.0 for event in kept.events])
+    told_latencies = np.array_equal(found.latency_us / 1_000, latency_ms)
+    return batch_of(post, found, _pack(batches, kept.good, told_latencies=told_latencies), kept.rejects)
 
 
 def _are_crowded(rows: list[Members], most: int) -> bool:
-    """Whether the payloads of all events, of which many may be one text in the body, have too many objects and arrays."""
-    payloads = [memoryview(row["payload"]) for row in rows if "payload" in row]
-    if sum(map(openings, payloads)) <= most:
+    """Whether the payloads of all events, of which many may be one text in the body, have too many objects and arrays.
+
+    One over its cap is refused by itself, so none is looked at here that is longer than the cap.
+    """
+    shown = [memoryview(row["payload"]) for row in rows if "payload" in row]
+    payloads = [payload for payload in shown if len(payload) <= PAYLOAD_BYTES]
+    if sum(text.count(b"{") + text.count(b"[") for text in map(bytes, payloads)) <= most:
         return False
     return sum(outline(bytes(payload)).containers for payload in payloads) > most
 
@@ -83,9 +88,7 @@ def _no_json(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _pack(batches: list[Any], found: Columns, latency_ms: Floats, good: list[int] | None = None) -> bytes:
+def _pack(batches: list[Any], good: list[int] | None = None, *, told_latencies: bool) -> bytes:
     """What the columns do not tell of the events: latencies only where they are not whole microseconds."""
-    names = ["run_id", "payload"]
-    if not np.array_equal(found.latency_us / 1_000, np.where(found.has_latency, latency_ms, 0.0)):
-        names.append("latency_ms")
+    names = ["run_id", "payload"] if told_latencies else ["run_id", "payload", "latency_ms"]
     return columns.pack_body(pack(batches, names, good), BodyKind.ARROW)

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from lso_core.compute.batches import refused
 from lso_core.model.events import Event
 
@@ -35,6 +33,8 @@ _BIG_ENDIAN: Final = 1
 _ALIGNMENT: Final = 8
 
 _I16, _U16, _U8 = struct.Struct("<h"), struct.Struct("<H"), struct.Struct("<B")
+_BUFFER: Final = struct.Struct("<qq")
+"""Where a buffer of a message begins, and its bytes."""
 _I32, _U32, _I64 = struct.Struct("<i"), struct.Struct("<I"), struct.Struct("<q")
 
 
@@ -110,7 +110,7 @@ def _message(body: bytes, at: int, size: int) -> _Message:
         raise refused("the Arrow stream is cut off within a message", "")
     try:
         return _read_message(body[at : at + size])
-    except (struct.error, ValueError):  # also of numpy and of Unicode
+    except (struct.error, ValueError):  # also of Unicode
         raise refused(f"the Arrow stream is malformed at byte {at}", "") from None
 
 
@@ -140,12 +140,12 @@ def _check_records(records: "_Table", metadata: bytes, length: int) -> int:
         way = "send the buffers as they are, and the body with Content-Encoding: gzip where it must be small"
         raise refused(f"the Arrow stream has compressed buffers, which are not read here; {way}", "")
     rows = records.number(0, _I64)
-    start, count = records.vector(2, 16)
-    buffers = np.frombuffer(metadata, "<i8", 2 * count, start).reshape(count, 2)
-    if rows < 0 or (buffers < 0).any() or (buffers > length).any() or (buffers[:, 0] % _ALIGNMENT).any():
-        raise ValueError("a buffer that is none")
-    if (buffers.sum(axis=1) > length).any():
-        raise ValueError("a buffer beyond the message")
+    start, count = records.vector(2, _BUFFER.size)
+    if rows < 0:
+        raise ValueError("fewer rows than none")
+    for at, size in _BUFFER.iter_unpack(metadata[start : start + count * _BUFFER.size]):
+        if at < 0 or size < 0 or at % _ALIGNMENT or at + size > length:
+            raise ValueError("a buffer that is none, or beyond the message")
     return rows
 
 

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lso_core.compute.arrow.cutting import UNIT_S
 from lso_core.compute.arrow.framing import FIELDS
 from lso_core.compute.arrow.sheet import column_of
 from lso_core.compute.arrow.texts import Texts, is_text, texts_of
@@ -23,6 +22,8 @@ Members = dict[str, msgspec.Raw]
 _KEPT_BYTES: Final = 4 * NAME_BYTES
 """So much of a name that is too long is enough to refuse it."""
 _SPACE: Final = b" \t\r\n"
+_UNIT_S: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""How many of a timestamp's units make a second."""
 
 
 def members(batches: list[Any]) -> Iterator[Members]:
@@ -42,7 +43,7 @@ def _reader(name: str, column: Any) -> Any:
         return (lambda row: _stripped(texts, row)) if name == "payload" else (lambda row: _quoted(texts, row))
     if pa.types.is_timestamp(column.type):
         numbers = column.cast(pa.int64())
-        per_s = UNIT_S[column.type.unit]
+        per_s = _UNIT_S[column.type.unit]
         return lambda row: _time(numbers[row].as_py(), per_s)
     return lambda row: _number(column[row].as_py())
 

@@ -46,11 +46,11 @@ def column_of(batch: Any, name: str) -> Any | None:
 def _is_plain(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_string_view(kind))
+    return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_string_view(kind) or pa.types.is_float16(kind))
 
 
 def _made_plain(batch: Any) -> Any:
-    """The same values without extension types and string_view."""
+    """The same values without extension types, string_view and halves of floats."""
     columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
     return pa.RecordBatch.from_arrays([spelt_out(column) for column in columns], names=batch.schema.names)
 

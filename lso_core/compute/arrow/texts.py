@@ -31,11 +31,6 @@ class Texts(msgspec.Struct, frozen=True):
         start = int(self.start[row])
         return self.data[start : start + int(self.length[row])]
 
-    def are_within(self, least: int, most: int) -> bool:
-        """Whether every text has so many bytes."""
-        lengths = self.length if self.valid.all() else self.length[self.valid]
-        return not len(lengths) or bool(lengths.min() >= least and lengths.max() <= most)
-
 
 def is_text(kind: Any) -> bool:
     """Whether a column of this type holds text, also through a dictionary."""
@@ -75,7 +70,9 @@ def valid_of(column: Any) -> Bools:
 
 
 def spelt_out(column: Any) -> Any:
-    """A column without string_view, which the library cannot yet do all with. Raises InputError past VIEW_BYTES."""
+    """A column without what kernels do not read: string_view, halves of floats. Raises InputError past VIEW_BYTES."""
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32())
     if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
         return pa.DictionaryArray.from_arrays(column.indices, spelt_out(column.dictionary))
     if not pa.types.is_string_view(column.type):

@@ -56,7 +56,7 @@ struct events {
     size_t count, room;
     struct names stages, event_types, runs;
     uint8_t *kinds; /* of each event type */
-    uint32_t kind_room;
+    uint32_t kind_count, kind_room;
 };
 
 /* What the caller gets, and gives back to lso_free. */
@@ -64,8 +64,9 @@ struct batch {
     int64_t events;
     int64_t latest_ts_ms;
     int64_t has_ts;
+    int64_t told_latencies; /* whether whole microseconds tell every latency exactly */
     struct bytes block; /* `compute.columns`, but for its checksum */
-    struct bytes parts; /* `compute.parts`; nothing where they cannot tell these events */
+    struct bytes parts; /* `compute.parts`; nothing where they cannot tell these events, or not in so few bytes as asked */
 };
 
 /* The latency in whole microseconds, to the nearest, ties to even: added to the shift, a double below 2^51 has no bits left
@@ -81,6 +82,16 @@ static inline uint64_t event_us(const struct event *event)
 }
 
 void block_write(const struct events *events, const struct rules *rules, struct bytes *block);
-void parts_write(const struct events *events, struct bytes *parts);
+
+/* Parts of about `most` bytes at most. Whether latencies need not be among them. */
+int parts_write(const struct events *events, size_t most, struct bytes *parts);
+
+/* 0 where memory is short. */
+int events_number_type(struct events *events, const struct rules *rules, uint32_t position);
+
+void events_free(struct events *events);
+
+/* 0 where memory is short; then there is nothing to free. */
+int batch_write(const struct events *events, const struct rules *rules, size_t most_parts, struct batch *batch);
 
 #endif

@@ -87,35 +87,10 @@ static int take_number(struct reader *reader, struct names *names, uint32_t *num
     return 1;
 }
 
-static uint8_t kinds_of(const struct rules *rules, struct span name)
-{
-    for (int64_t at = 0; at < rules->word_count; at++) {
-        const struct word *word = &rules->words[at];
-        if (word->length == name.length && memcmp(word->text, name.at, name.length) == 0)
-            return word->kinds;
-    }
-    return 0;
-}
-
-/* What the type means is looked up when it is first met. */
 static int take_event_type(struct reader *reader, struct event *event)
 {
-    struct events *events = reader->events;
-    uint32_t position, before = events->event_types.count;
-    if (!take_name(reader, &events->event_types, &position))
-        return 0;
-    event->event_type = position;
-    if (events->event_types.count == before)
-        return 1;
-    if (position >= events->kind_room) {
-        uint8_t *kinds = realloc(events->kinds, events->event_types.room);
-        if (kinds == NULL)
-            return 0;
-        events->kinds = kinds;
-        events->kind_room = events->event_types.room;
-    }
-    events->kinds[position] = kinds_of(reader->rules, events->event_types.all[position]);
-    return 1;
+    return take_name(reader, &reader->events->event_types, &event->event_type) &&
+           events_number_type(reader->events, reader->rules, event->event_type);
 }
 
 static int take_status(struct reader *reader, struct event *event)
@@ -304,33 +279,6 @@ static int take_envelope(struct reader *reader)
     return text->at == text->end;
 }
 
-static void events_free(struct events *events)
-{
-    free(events->all);
-    free(events->kinds);
-    names_free(&events->stages);
-    names_free(&events->event_types);
-    names_free(&events->runs);
-}
-
-static void settle_times(const struct events *events, struct batch *batch)
-{
-    for (size_t at = 0; at < events->count; at++) {
-        const struct event *event = &events->all[at];
-        if ((event->flags & EVENT_HAS_TS) && (!batch->has_ts || event->ts_ms > batch->latest_ts_ms)) {
-            batch->latest_ts_ms = event->ts_ms;
-            batch->has_ts = 1;
-        }
-    }
-}
-
-LSO_EXPORT void lso_free(struct batch *batch)
-{
-    free(batch->block.data);
-    free(batch->parts.data);
-    memset(batch, 0, sizeof *batch);
-}
-
 /* The batch of a body behind which there is a zero, or 0 where it is not certain that every event is good; then there is
    nothing to free. */
 LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *rules, const struct post *post,
@@ -339,16 +287,9 @@ LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *
     struct events events = {0};
     struct reader reader = {{body, body + length, post->lines != 0}, rules, post, &events, 0};
     memset(batch, 0, sizeof *batch);
-    int is_good = length <= UINT32_MAX && (post->lines ? take_lines(&reader) : take_envelope(&reader));
-    if (is_good && events.count > 0 && reader.containers <= post->most_containers) {
-        batch->events = (int64_t)events.count;
-        settle_times(&events, batch);
-        block_write(&events, rules, &batch->block);
-        parts_write(&events, &batch->parts);
-    }
+    int is_good = length <= UINT32_MAX && (post->lines ? take_lines(&reader) : take_envelope(&reader)) &&
+                  events.count > 0 && reader.containers <= post->most_containers &&
+                  batch_write(&events, rules, SIZE_MAX, batch);
     events_free(&events);
-    if (batch->events && !batch->block.failed && !batch->parts.failed)
-        return 1;
-    lso_free(batch);
-    return 0;
+    return is_good;
 }

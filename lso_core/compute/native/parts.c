@@ -48,17 +48,24 @@ static void add_run_ids(const struct events *events, enum runs runs, struct byte
     bytes_add_number(parts, ids->length);
 }
 
-static void add_payloads(const struct events *events, struct bytes *parts)
+static const struct span NONE = {(const uint8_t *)"null", 4};
+
+/* Bytes of the array of payloads; 0 where no event has one. */
+static size_t payloads_length(const struct events *events)
 {
-    static const struct span NONE = {(const uint8_t *)"null", 4};
     size_t length = 1, given = 0; /* each has a bracket or a comma before it, and there is a bracket at the end */
     for (size_t at = 0; at < events->count; at++) {
         uint32_t own = events->all[at].payload.length;
         length += 1 + (own ? own : NONE.length);
         given += own > 0;
     }
-    uint8_t *to = add_room(parts, given ? length : 0);
-    if (to == NULL || !given)
+    return given ? length : 0;
+}
+
+static void add_payloads(const struct events *events, size_t length, struct bytes *parts)
+{
+    uint8_t *to = add_room(parts, length);
+    if (to == NULL || !length)
         return;
     for (size_t at = 0; at < events->count; at++) {
         const struct span *payload = events->all[at].payload.length ? &events->all[at].payload : &NONE;
@@ -77,10 +84,10 @@ static int are_told_by_columns(const struct events *events)
     return 1;
 }
 
-static void add_latencies(const struct events *events, struct bytes *parts)
+static void add_latencies(const struct events *events, int are_told, struct bytes *parts)
 {
     static const uint64_t NOT_A_NUMBER = 0x7FF8000000000000u;
-    size_t count = are_told_by_columns(events) ? 0 : events->count;
+    size_t count = are_told ? 0 : events->count;
     uint8_t *to = add_room(parts, count * sizeof(double));
     for (size_t at = 0; to != NULL && at < count; at++, to += sizeof(double)) {
         const struct event *event = &events->all[at];
@@ -88,13 +95,17 @@ static void add_latencies(const struct events *events, struct bytes *parts)
     }
 }
 
-void parts_write(const struct events *events, struct bytes *parts)
+int parts_write(const struct events *events, size_t most, struct bytes *parts)
 {
     enum runs runs = runs_of(events);
-    if (runs == RUNS_ODD)
-        return;
+    int are_told = are_told_by_columns(events);
+    size_t payloads = payloads_length(events);
+    size_t ids = runs == RUNS_EVEN ? events->count * events->runs.all[0].length : 0;
+    if (runs == RUNS_ODD || payloads > most || ids > most - payloads)
+        return are_told;
     bytes_add_array(parts, MEMBERS);
     add_run_ids(events, runs, parts);
-    add_payloads(events, parts);
-    add_latencies(events, parts);
+    add_payloads(events, payloads, parts);
+    add_latencies(events, are_told, parts);
+    return are_told;
 }

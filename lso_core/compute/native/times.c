@@ -5,9 +5,6 @@
 
 enum { SECOND = 19 }; /* where the fraction begins */
 
-/* 0001-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z */
-static const int64_t EARLIEST_MS = -62135596800000, LATEST_MS = 253402300799999;
-
 static int32_t two(const uint8_t *text)
 {
     return (text[0] - '0') * 10 + (text[1] - '0');
@@ -100,5 +97,5 @@ int64_t times_ms(const uint8_t *text, size_t length)
         return TIMES_NONE;
     int64_t minutes = ((int64_t)days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - ahead;
     int64_t ms = (minutes * 60 + second) * 1000 + fraction;
-    return ms < EARLIEST_MS || ms > LATEST_MS ? TIMES_NONE : ms;
+    return ms < TIMES_EARLIEST_MS || ms > TIMES_LATEST_MS ? TIMES_NONE : ms;
 }
