@@ -213,7 +213,7 @@ function Grid({ lines, grouped }) {
     };
   }, []);
   const columns = Math.max(1, Math.floor((width + TILE.gap) / (TILE.least + TILE.gap)));
-  const wide = (width - (columns - 1) * TILE.gap) / columns;
+  const wide = Math.floor((width - (columns - 1) * TILE.gap) / columns); // whole pixels, or text is blurred
   const { placed, height } = useMemo(() => place(lines, grouped, columns, wide), [lines, grouped, columns, wide]);
   const top = box.current ? scrollY - box.current.offsetTop : 0;
   const near = width ? placed.filter(({ y }) => y > top - MARGIN && y < top + innerHeight + MARGIN) : [];

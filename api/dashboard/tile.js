@@ -1,5 +1,5 @@
 // @ts-check
-// One system's tile, and how tiles follow what changes: a few in each frame, so that no frame is late.
+// One system's tile, and how tiles follow what changes: as many in each frame as leave it in time.
 
 import { html } from "htm/preact";
 import { Component } from "preact";
@@ -11,7 +11,8 @@ import { Sparks } from "./sparks.js";
 /** @typedef {import("./types.d.ts").Line} Line */
 
 export const HEIGHT = 122;
-const BUDGET_MS = 8; // of a frame
+const BUDGET_MS = 16; // for a slice of tiles, their layout and painting included
+const FEWEST = 12; // tiles of a slice: 500 in a second also where each frame is late
 
 /** The fleet as it is known; it stays when one comes back from a system. */
 export const known = nothing();
@@ -19,14 +20,15 @@ export const sparks = new Sparks();
 
 /** @type {Set<Tile>} */
 const mounted = new Set();
-/** @type {Tile[]} */
+/** Tiles that show something old. @type {Tile[]} */
 let queue = [];
 let running = false;
-let chunk = 20;
+let slice = 20;
 
-/** Have every tile that shows something old drawn again, soon. */
+/** Have every tile that shows something old drawn again, soon: first where a state is another, then who waits longest. */
 export function refresh() {
-  queue = [...mounted].filter((tile) => tile.stale());
+  const stale = [...new Set([...queue, ...mounted])].filter((tile) => mounted.has(tile) && tile.stale());
+  queue = [...stale.filter((tile) => tile.turned()), ...stale.filter((tile) => !tile.turned())];
   if (queue.length && !running) {
     running = true;
     requestAnimationFrame(paint);
@@ -35,13 +37,23 @@ export function refresh() {
 
 function paint() {
   const began = performance.now();
-  for (const tile of queue.splice(0, chunk)) if (mounted.has(tile)) tile.forceUpdate();
-  queueMicrotask(() => {
+  for (const tile of queue.splice(0, slice)) if (mounted.has(tile)) tile.draw();
+  afterFrame(() => {
     const took = performance.now() - began;
-    chunk = Math.max(5, Math.min(100, Math.round((chunk * BUDGET_MS) / Math.max(took, BUDGET_MS / 2))));
+    slice = Math.max(FEWEST, Math.min(100, Math.round((slice * BUDGET_MS) / Math.max(took, BUDGET_MS / 2))));
+    if (queue.length) requestAnimationFrame(paint);
+    else running = false;
   });
-  if (queue.length) requestAnimationFrame(paint);
-  else running = false;
+}
+
+/** Once what was changed in this frame is laid out and painted: a message waits behind that. @param {() => void} then */
+function afterFrame(then) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    then();
+  };
+  port2.postMessage(null);
 }
 
 /**
@@ -55,14 +67,20 @@ function paint() {
  * @property {number} of
  */
 
-/** @extends {Component<Place>} */
+/**
+ * What a tile says.
+ * @typedef {object} Shown
+ * @property {Line} line
+ * @property {string} age of the last event
+ * @property {number} curve version of the small curve
+ */
+
+/** Its place follows the grid at once, what it says when its turn comes. @extends {Component<Place>} */
 export class Tile extends Component {
-  constructor() {
-    super();
-    /** @type {Line | undefined} */
-    this.line = undefined;
-    this.said = "";
-    this.sparkVersion = 0;
+  /** @param {Place} props */
+  constructor(props) {
+    super(props);
+    this.shown = shown(props.id);
   }
 
   componentDidMount() {
@@ -76,41 +94,69 @@ export class Tile extends Component {
   /** @param {Place} next */
   shouldComponentUpdate(next) {
     const now = this.props;
-    return next.id !== now.id || next.x !== now.x || next.y !== now.y || next.wide !== now.wide || next.position !== now.position || next.of !== now.of;
+    return next.x !== now.x || next.y !== now.y || next.wide !== now.wide || next.position !== now.position || next.of !== now.of;
   }
 
   /** Whether it shows something else than what is known. */
   stale() {
-    const { id } = this.props;
-    const line = known.lines.get(id);
-    return line !== undefined && (line !== this.line || lastSeen(line) !== this.said || sparks.version(id) !== this.sparkVersion);
+    const now = shown(this.props.id), { shown: then } = this;
+    return now !== undefined && (now.line !== then?.line || now.age !== then.age || now.curve !== then.curve);
+  }
+
+  /** Whether its state is another than it shows. */
+  turned() {
+    const line = known.lines.get(this.props.id);
+    return line !== undefined && this.shown !== undefined && look(line) !== look(this.shown.line);
+  }
+
+  /** Show what is known. */
+  draw() {
+    this.shown = shown(this.props.id) ?? this.shown;
+    this.forceUpdate();
   }
 
   render() {
     const { name, id, x, y, wide, position, of } = this.props;
-    const line = known.lines.get(id) ?? this.line;
-    if (!line) return null;
-    this.line = line;
-    this.said = lastSeen(line);
-    this.sparkVersion = sparks.version(id);
-    const state = look(line);
+    if (!this.shown) return null;
     const place = { transform: `translate(${x}px, ${y}px)`, width: `${wide}px`, height: `${HEIGHT}px` };
     return html`
-      <div class="tile s-${state}" role="listitem" aria-posinset=${position} aria-setsize=${of} data-key=${name} style=${place}>
-        <a href="/systems/${id}" title=${line.reason}>
-          <span class="top"><${Shape} state=${state} size=${14} /><b class="state">${WORDS[state]}</b><span class="age" title="Age of the last event">${this.said}</span></span>
-          <strong>${line.name}</strong>
-          <span class="reason">${line.reason}</span>
-          <span class="figures">
-            <span><b>${rate(line.rps)}</b><small>rate</small></span>
-            <span><b>${percent(line.error_rate)}</b><small>errors</small></span>
-            <span><b>${duration(line.p95_latency)}</b><small>p95</small></span>
-            <svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true"><path d=${sparks.of(id)} /></svg>
-          </span>
-        </a>
+      <div class="tile s-${look(this.shown.line)}" role="listitem" aria-posinset=${position} aria-setsize=${of} data-key=${name} style=${place}>
+        <${Face} id=${id} shown=${this.shown} />
       </div>
     `;
   }
+}
+
+/** All of a tile but its place: hundreds that only move are not looked into. @extends {Component<{id: number, shown: Shown}>} */
+class Face extends Component {
+  /** @param {{shown: Shown}} next */
+  shouldComponentUpdate(next) {
+    return next.shown !== this.props.shown;
+  }
+
+  render() {
+    const { id, shown: { line, age: ago } } = this.props;
+    const state = look(line);
+    return html`
+      <a href="/systems/${id}" title=${line.reason}>
+        <span class="top"><${Shape} state=${state} size=${14} /><b class="state">${WORDS[state]}</b><span class="age" title="Age of the last event">${ago}</span></span>
+        <strong>${line.name}</strong>
+        <span class="reason">${line.reason}</span>
+        <span class="figures">
+          <span><b>${rate(line.rps)}</b><small>rate</small></span>
+          <span><b>${percent(line.error_rate)}</b><small>errors</small></span>
+          <span><b>${duration(line.p95_latency)}</b><small>p95</small></span>
+          <svg class="spark" viewBox="0 0 100 28" preserveAspectRatio="none" aria-hidden="true"><rect x="-50" y="-50" width="200" height="128" /><path d=${sparks.of(id)} /></svg>
+        </span>
+      </a>
+    `;
+  }
+}
+
+/** What there is to say of a system now. @param {number} id @returns {Shown | undefined} */
+function shown(id) {
+  const line = known.lines.get(id);
+  return line && { line, age: lastSeen(line), curve: sparks.version(id) };
 }
 
 /** Age of the last event, by the server's clock. @param {Line} line */
