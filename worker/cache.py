@@ -8,7 +8,6 @@ import msgspec
 from lso_core.compute.runs import Runs
 from lso_core.compute.state import State
 from lso_core.machine import memory_bytes
-from lso_core.model.snapshots import Summary
 from lso_core.model.systems import System
 from lso_core.model.windows import partition_of
 from lso_core.store.folding import Position
@@ -33,8 +32,6 @@ class Known(msgspec.Struct, frozen=True):
     entry_bytes: int
     """Mean size of its entries."""
     runs: Runs = Runs()
-    summary: Summary | None = None
-    """As this worker wrote it last; None where it did not yet."""
     read: int = 0
     """How many entries were read last."""
     behind: bool = False

@@ -43,6 +43,8 @@ STEP_S: Final = 0.02
 """After so long a step begins with no more of the busy systems."""
 PORTIONS: Final = 16
 """Into so many portions they are parted."""
+QUIET_PORTION: Final = 100
+"""So many of the quiet systems are committed while the next are folded."""
 QUIET_BYTES: Final = 1_024
 """A system whose entries are no larger than this on average takes next to no time."""
 READ_ENTRIES: Final = 2_000
@@ -196,7 +198,7 @@ class Folder:
         known, parked = await self._know(self._first(found, resting))
         quiet, others = _parted(_within_budget(known, careful=self._careful))
         report = FoldReport(parked=parked, busy=len(others) + len(resting))
-        report = _plus(report, await self._fold_portion(quiet))
+        report = _plus(report, await self._fold_quiet(quiet))
         waiting = self._line_up(others) if busy else []
         for portion in _portions(waiting):
             report = _plus(report, await self._fold_portion(portion))
@@ -225,6 +227,19 @@ class Folder:
         chosen = {one.system.system_id: (one, most) for one, most in busy}
         self._line = [system_id for system_id in self._line if system_id in chosen] or list(chosen)
         return [chosen[system_id] for system_id in self._line]
+
+    async def _fold_quiet(self, chosen: "Chosen") -> FoldReport:
+        """Read, fold and commit systems that take little time each: while Redis takes some, the next are folded."""
+        report, committing = FoldReport(), None
+        try:
+            for at in range(0, len(chosen), QUIET_PORTION):
+                steps, parked = await self._fold(chosen[at : at + QUIET_PORTION])
+                done = FoldReport() if committing is None else await committing
+                report = _plus(report, _plus(done, FoldReport(parked=parked)))
+                committing = asyncio.create_task(self._commit(steps))
+        finally:
+            last = FoldReport() if committing is None else await committing
+        return _plus(report, last)
 
     async def _fold_portion(self, chosen: "Chosen") -> FoldReport:
         """Read, fold and commit some systems."""

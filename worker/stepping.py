@@ -23,18 +23,15 @@ from lso_core.compute.state import (
 )
 from lso_core.compute.summarize import summarize
 from lso_core.model import times
-from lso_core.model.snapshots import Summary
 from lso_core.model.systems import System
-from lso_core.model.windows import SLOT_MS
 from lso_core.store.folding import Commit, Entry, Position, Read, Stored
 from lso_core.store.history import Row
 from lso_core.store.runs import RunWrites
 from worker.cache import Known
 from worker.run_reading import NOTHING, Gathered
 
-ROLL_MS: Final = SLOT_MS - 500
-"""How long a window waits to be rolled: with its turn in the queue, its snapshot stays younger than a slot."""
-
+ROLL_MS: Final = 60_000
+"""A window is rolled when something leaves it, and at the latest after this time, so that minutes that are over become rows."""
 
 MOST_ROWS: Final = 10_000
 """A commit writes no more rows of history than this, but for those of a single entry. Only events that are spread over
@@ -134,11 +131,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     before = msgspec.structs.replace(known.state, meta=meta)
     folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
-    only_later = not decoded.arrivals and not folded.dropped and advanced.runs is known.runs
-    last = known.summary if only_later else None
-    state, summary = (
-        summarize(folded.state, known.system, advanced.runs) if last is None else _later(folded.state, last)
-    )
+    state, summary = summarize(folded.state, known.system, advanced.runs)
     rows = _numbered(folded.rows, position.rows)
     after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
     commit = Commit(
@@ -150,9 +143,8 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
         dropped=[slot_field(start) for start in folded.dropped],
         rows=rows,
-        due_ms=earliest(state.meta.as_of_ms + ROLL_MS if state.slots else None, advanced.runs.due_ms),
+        due_ms=times.earliest(summary.steady_until_ms, state.meta.as_of_ms + ROLL_MS if state.slots else None),
         summary=summary,
-        only_later=last is not None,
         dead=decoded.dead,
         runs=RunWrites(
             watched=[_run_args(run) for run in advanced.changed],
@@ -163,12 +155,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     )
     events = after.events - known.position.events
     after_it = _known(known, state, after, decoded.taken, behind=end_ms is None)
-    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs, summary=summary), events)
-
-
-def _later(state: State, last: Summary) -> tuple[State, Summary]:
-    """As `summarize`, of a state in which nothing is new but its time."""
-    return state, msgspec.structs.replace(last, as_of_ms=state.meta.as_of_ms)
+    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs), events)
 
 
 def _advance_runs(known: Known, decoded: Decoded, gathered: Gathered, as_of_ms: int) -> Advanced:
@@ -183,11 +170,6 @@ def _advance_runs(known: Known, decoded: Decoded, gathered: Gathered, as_of_ms: 
 
 def _run_args(run: Run) -> tuple[str, int, bytes]:
     return run.run_id, run.started_ms, runs.encode_run(run)
-
-
-def earliest(*moments: int | None) -> int | None:
-    """The first of the moments that there are."""
-    return min((one for one in moments if one is not None), default=None)
 
 
 def _numbered(rows: list[Rollup], known: int) -> list[Row]:

@@ -7,9 +7,9 @@ import msgspec
 from lso_core.compute import classify, histogram
 from lso_core.compute.runs import Runs
 from lso_core.compute.state import NO_EVENTS, State, Tally
+from lso_core.model import times
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
 from lso_core.model.systems import System
-from lso_core.model.times import to_text_or_none
 
 NO_RUNS: Final = Runs()
 PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -41,12 +41,19 @@ def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State
             error_rate=_rate(overall),
             rps=round(overall.total / system.window_seconds, 6),
             p95_latency=latency.p95,
-            last_event_at=to_text_or_none(meta.last_event_ms),
-            last_ok_at=to_text_or_none(meta.last_ok_ms),
+            last_event_at=times.to_text_or_none(meta.last_event_ms),
+            last_ok_at=times.to_text_or_none(meta.last_ok_ms),
         ),
         _details(state, by_stage, latency, by_number),
+        _steady_until(state, system, runs),
     )
     return msgspec.structs.replace(state, meta=meta), summary
+
+
+def _steady_until(state: State, system: System, runs: Runs) -> int | None:
+    """When the oldest slot leaves the window, or a run's time has come."""
+    leaves_ms = min(state.slots) + system.window_seconds * 1_000 if state.slots else None
+    return times.earliest(leaves_ms, runs.due_ms)
 
 
 def _details(state: State, by_stage: dict[int, Tally], latency: Latency, by_number: list[Latency]) -> Details:

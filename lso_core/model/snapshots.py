@@ -2,9 +2,11 @@
 
 A stored snapshot is a header of `HEADER.size` bytes and one JSON object. The header says where the verdict
 (health, since, reason) stands, so that a reader who finds the observer behind can put UNKNOWN there; times have a
-fixed width and stand at fixed places before it, so that a drained system's window can be shown at the present time.
+fixed width and stand at fixed places before it, so that a window out of which nothing has fallen yet can be shown as of
+the present: up to the watermark nothing has come to it either.
 """
 
+import functools
 import struct
 
 import msgspec
@@ -12,11 +14,15 @@ import msgspec
 from lso_core.model import times
 from lso_core.model.health import Health
 from lso_core.model.systems import System
-from lso_core.model.windows import Window
+from lso_core.model.windows import SLOT_MS, Window, slot_of
 
-HEADER = struct.Struct("<BBBxHHI")
-"""version, health, drained, bytes before the verdict, bytes of the verdict, window seconds."""
+HEADER = struct.Struct("<BBBBHHI")
+"""version, health, drained, steady slots, bytes before the verdict, bytes of the verdict, window seconds.
+
+Steady are the slots from that of `as_of` on in which only the time changes, as long as nothing arrives.
+"""
 VERSION = 1
+MOST_STEADY = 255
 NO_EVENTS_YET = "no events yet"
 
 _TIME = times.TEXT_LENGTH
@@ -93,6 +99,8 @@ class Summary(msgspec.Struct, frozen=True):
     verdict: Verdict
     figures: Figures
     details: Details
+    steady_until_ms: int | None = None
+    """When something of it changes although nothing arrives; None where that is not known, or never."""
 
     @classmethod
     def before_events(cls, system: System, created_ms: int) -> "Summary":
@@ -110,6 +118,13 @@ class Summary(msgspec.Struct, frozen=True):
     def drained(self) -> bool:
         """True when the window holds nothing, so that only time can pass."""
         return not self.details.event_types and not self.details.late
+
+    @property
+    def steady_slots(self) -> int:
+        """How many slots, its own included, end before something changes."""
+        if self.steady_until_ms is None:
+            return 0
+        return max(0, min(MOST_STEADY, (slot_of(self.steady_until_ms) - slot_of(self.as_of_ms)) // SLOT_MS))
 
 
 class FleetLine(msgspec.Struct, frozen=True):
@@ -150,7 +165,13 @@ def encode(summary: Summary) -> bytes:
         f'"window_start":"{start}","window_end":"{as_of}","as_of":"{as_of}",'
     ).encode()
     header = HEADER.pack(
-        VERSION, summary.verdict.health, summary.drained, len(head), len(verdict), summary.window.seconds
+        VERSION,
+        summary.verdict.health,
+        summary.drained,
+        summary.steady_slots,
+        len(head),
+        len(verdict),
+        summary.window.seconds,
     )
     return b"".join((header, head, verdict, b",", _members(summary.figures), b"}"))
 
@@ -187,21 +208,22 @@ def answer(stored: bytes, watermark_ms: int | None, now_ms: int, stale_after_ms:
     Where the observer is behind by more than `stale_after_ms` the verdict is UNKNOWN and says so; the figures stay as
     they were last computed. Work is a few slices, whatever the number of events.
     """
-    _, health, drained, head, verdict, seconds = HEADER.unpack_from(stored)
+    _, health, drained, steady, head, verdict, seconds = HEADER.unpack_from(stored)
     body = stored[HEADER.size :]
     late = observer_behind(watermark_ms, now_ms, stale_after_ms)
     if late is not None:
         return Answer(b"".join((body[:head], late.members(), body[head + verdict :])), Health.UNKNOWN)
-    if drained and watermark_ms is not None:
-        return Answer(_with_times(body, head, Window(seconds), watermark_ms), Health(health))
+    if watermark_ms is not None and (drained or steady):
+        most = None if drained else steady
+        return Answer(_with_times(body, head, Window(seconds), watermark_ms, most), Health(health))
     return Answer(body, Health(health))
 
 
 def with_verdict(stored: bytes, verdict: Verdict) -> bytes:
-    """A stored snapshot with another verdict; the figures stay."""
-    version, _, drained, head, length, seconds = HEADER.unpack_from(stored)
+    """A stored snapshot with another verdict; the figures stay, and so does their time, unless there are none."""
+    version, _, drained, _, head, length, seconds = HEADER.unpack_from(stored)
     members, body = verdict.members(), stored[HEADER.size :]
-    header = HEADER.pack(version, verdict.health, drained, head, len(members), seconds)
+    header = HEADER.pack(version, verdict.health, drained, 0, head, len(members), seconds)
     return b"".join((header, body[:head], members, body[head + length :]))
 
 
@@ -249,11 +271,14 @@ def _members(value: msgspec.Struct) -> bytes:
     return msgspec.json.encode(value)[1:-1]
 
 
-def _with_times(body: bytes, head: int, window: Window, as_of_ms: int) -> bytes:
-    """The body of a drained system with its three times set to the present, never back."""
+def _with_times(body: bytes, head: int, window: Window, as_of_ms: int, steady: int | None) -> bytes:
+    """The body with its three times set to `as_of_ms`, never back and not beyond so many slots where they are counted."""
     as_of_at = head - 2 - _TIME
+    before = body[as_of_at : as_of_at + _TIME]
+    if steady is not None:
+        as_of_ms = min(as_of_ms, slot_of(_ms(before)) + steady * SLOT_MS - 1)
     as_of = times.to_text(as_of_ms).encode()
-    if as_of <= body[as_of_at : as_of_at + _TIME]:  # texts of fixed width sort as their times do
+    if as_of <= before:  # texts of fixed width sort as their times do
         return body
     end_at = as_of_at - _GAP_END_TO_AS_OF - _TIME
     start_at = end_at - _GAP_START_TO_END - _TIME
@@ -269,3 +294,9 @@ def _with_times(body: bytes, head: int, window: Window, as_of_ms: int) -> bytes:
             body[as_of_at + _TIME :],
         )
     )
+
+
+@functools.lru_cache(4_096)
+def _ms(text: bytes) -> int:
+    """A time as it is written; whoever reads a snapshot soon reads it again."""
+    return times.from_text(text.decode())

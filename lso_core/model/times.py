@@ -34,6 +34,11 @@ def to_text_or_none(ms: int | None) -> str | None:
     return None if ms is None else to_text(ms)
 
 
+def earliest(*moments: int | None) -> int | None:
+    """The first of the moments that there are."""
+    return min((one for one in moments if one is not None), default=None)
+
+
 def from_text(text: str) -> int:
     """Milliseconds since the epoch of an RFC 3339 date-time; digits past the millisecond are cut off.
 

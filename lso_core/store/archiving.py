@@ -4,7 +4,7 @@ Beside that what all processes want to know of the archive: its name, when it la
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -89,9 +89,9 @@ class Archiving:
 
     # -- what waits ---------------------------------------------------------------------------------------------
 
-    async def waiting(self, before_ms: Sequence[int], most: int) -> list[Waiting]:
+    async def waiting(self, before_ms: Sequence[int], most: int, resting: Container[int] = ()) -> list[Waiting]:
         """Systems with folded, unarchived entries that arrived before a time for each partition; of each at most `most`,
-        those with the oldest first.
+        those with the oldest first, and of these none of the `resting`.
         """
         found = await self._server.run(
             *(
@@ -99,7 +99,12 @@ class Archiving:
                 for p, before in enumerate(before_ms)
             )
         )
-        oldest = {int(one[at]): int(float(one[at + 1])) for one in found for at in range(0, len(one), 2)}
+        oldest = {
+            system_id: int(float(one[at + 1]))
+            for one in found
+            for at in range(0, len(one), 2)
+            if (system_id := int(one[at])) not in resting
+        }
         if not oldest:
             return []
         answers = await self._server.each(*(command for one in oldest for command in _waiting(one)))

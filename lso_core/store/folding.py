@@ -138,8 +138,6 @@ class Commit(msgspec.Struct, frozen=True):
     dead: list[tuple[str, str]]
     """(entry id, reason) of entries that could not be read."""
     runs: RunWrites
-    only_later: bool = False
-    """Nothing of the summary is new but its time, so that most of it is not written again."""
 
 
 class Trimmed(msgspec.Struct, frozen=True):
@@ -284,7 +282,7 @@ class Folding:
             "" if after.at_ms is None else after.at_ms,
             "" if commit.due_ms is None else commit.due_ms,
             commit.meta,
-            *snapshot_args(commit.summary, commit.system, only_later=commit.only_later),
+            *snapshot_args(commit.summary, commit.system),
             keys.GROUP,
             self._mark_ms,
             self._mark_bytes,

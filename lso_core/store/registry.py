@@ -262,10 +262,8 @@ def _configure(system: System, record: Record) -> Call:
     return Call("configure", where, (system.system_id, stored(system), record.revision))
 
 
-def snapshot_args(summary: Summary, system: System, *, only_later: bool = False) -> tuple[bytes | int | str, ...]:
-    """A summary as scripts take it: snapshot, details, fleet rank, fleet member, fleet line; only the first has its time."""
-    if only_later:
-        return snapshots.encode(summary), "", "", "", ""
+def snapshot_args(summary: Summary, system: System) -> tuple[bytes | int | str, ...]:
+    """A summary as scripts take it: snapshot, details, fleet rank, fleet member, fleet line."""
     return (
         snapshots.encode(summary),
         snapshots.encode_details(summary),

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,10 @@ def sent(parts: Sequence[tuple[int, Sequence[Event]]]) -> list[Sent]:
 
 
 def summed(state: State, window: Window = WINDOW) -> Summary:
+    return judged(state, window)[1]
+
+
+def judged(state: State, window: Window = WINDOW) -> tuple[State, Summary]:
     system = System(
         system_id=1,
         name="s",
@@ -74,7 +79,7 @@ def summed(state: State, window: Window = WINDOW) -> Summary:
         thresholds=Thresholds(),
         created_at=times.to_text(NOW),
     )
-    return summarize(state, system)[1]
+    return summarize(state, system)
 
 
 # -- properties ------------------------------------------------------------------------------------------------
@@ -94,6 +99,21 @@ def test_the_window_is_what_a_count_one_by_one_finds(parts: list[tuple[int, list
     assert close(summary.figures.p95_latency, percentile(truth.latencies, 95))
     assert close(summary.details.latency_ms.min, truth.latencies[0] if truth.latencies else None)
     assert close(summary.details.latency_ms.max, truth.latencies[-1] if truth.latencies else None)
+
+
+@given(batches(), st.integers(0, 70_000), st.data())
+def test_nothing_but_the_time_changes_in_a_window_until_it_says(
+    parts: list[tuple[int, list[Event]]], later_ms: int, data: st.DataObject
+) -> None:
+    as_of = parts[-1][0] + 1 + later_ms
+    state, before = judged(folded(parts, as_of))
+    until = before.steady_until_ms
+    assert (until is None) == before.drained
+    then = data.draw(st.integers(as_of, as_of + 10**7 if until is None else until - 1))
+    after = summed(fold(state, [], WINDOW, then).state)
+    assert after == msgspec.structs.replace(before, as_of_ms=then)
+    if until is not None:
+        assert len(fold(state, [], WINDOW, until).dropped) == 1
 
 
 @given(batches(), st.data())

@@ -12,7 +12,7 @@ from lso_core.model import snapshots, times
 from lso_core.model.health import Health, Thresholds
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
 from lso_core.model.systems import System
-from lso_core.model.windows import Window
+from lso_core.model.windows import SLOT_MS, Window, slot_of
 
 AS_OF = times.from_text("2025-12-14T14:33:10.529Z")
 STALE_MS = 15_000
@@ -173,9 +173,37 @@ def test_a_drained_system_never_goes_back_in_time() -> None:
     assert (body["as_of"], body["window_start"]) == ("2025-12-14T14:33:10.529Z", "2025-12-14T14:28:15.000Z")
 
 
-def test_a_system_with_events_keeps_the_times_it_was_computed_for() -> None:
+def test_a_system_that_does_not_say_when_it_changes_keeps_the_times_it_was_computed_for() -> None:
     body = answered(snapshots.encode(summary()), AS_OF + 4_000, AS_OF + 4_000)
     assert body["as_of"] == times.to_text(AS_OF)
+
+
+@given(st.integers(0, 10**9), st.integers(12, 720), st.integers(-5_000, 2_000_000))
+def test_a_window_lives_in_the_present_until_something_leaves_it(later_ms: int, slots: int, steady_ms: int) -> None:
+    """Here nothing arrives, for the watermark says so; the last slot in which something changes is left alone."""
+    window, until = Window(slots * 5), AS_OF + steady_ms
+    made = msgspec.structs.replace(summary(window=window), steady_until_ms=until)
+    stored = snapshots.encode(made)
+    watermark = AS_OF + later_ms
+    body, before = answered(stored, watermark, watermark), json.loads(stored[snapshots.HEADER.size :])
+    most = min(slot_of(until), slot_of(AS_OF) + snapshots.MOST_STEADY * SLOT_MS) - 1
+    shown = max(AS_OF, min(watermark, most))
+    assert body["as_of"] == body["window_end"] == times.to_text(shown)
+    assert body["window_start"] == times.to_text(window.start_of(shown))
+    assert without(body, TIME_FIELDS) == without(before, TIME_FIELDS)
+    assert list(body) == FIELDS
+
+
+def test_a_window_never_goes_back_in_time() -> None:
+    stored = snapshots.encode(msgspec.structs.replace(summary(), steady_until_ms=AS_OF + 60_000))
+    assert answered(stored, AS_OF - 400)["as_of"] == times.to_text(AS_OF)
+
+
+def test_a_system_that_is_set_aside_keeps_the_time_of_its_figures() -> None:
+    """Events of it wait, whatever the watermark says."""
+    stored = snapshots.encode(msgspec.structs.replace(summary(), steady_until_ms=AS_OF + 60_000))
+    aside = snapshots.with_verdict(stored, Verdict(Health.UNKNOWN, AS_OF, "set aside"))
+    assert answered(aside, AS_OF + 7_000, AS_OF + 7_000)["as_of"] == times.to_text(AS_OF)
 
 
 def test_a_drained_system_is_unknown_when_the_observer_is_behind() -> None:

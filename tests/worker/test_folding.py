@@ -11,8 +11,7 @@ import pytest
 
 from lso_core.compute import columns
 from lso_core.compute.state import STATE_FORMAT
-from lso_core.compute.summarize import summarize
-from lso_core.model import snapshots, times
+from lso_core.model import times
 from lso_core.model.events import Event
 from lso_core.model.health import Level, Thresholds
 from lso_core.model.systems import SystemPatch
@@ -26,7 +25,6 @@ from tests.worker.crew import Crew, fold_all
 from worker import folding
 from worker.cache import Cache
 from worker.folding import READ_ENTRIES, Folder, FoldReport, _in_turn
-from worker.stepping import know
 
 
 async def systems(room: Room, count: int) -> list[int]:
@@ -387,26 +385,6 @@ async def test_a_system_of_which_most_cannot_be_read_is_parked_alone_and_nothing
 
 
 # -- rolling -------------------------------------------------------------------------------------------------------
-
-
-async def test_where_nothing_is_new_but_the_time_only_that_is_written_and_all_is_as_if_judged_anew(
-    room: Room, crew: Crew
-) -> None:
-    folder, system_id = await crew.alone(), (await room.system(window_seconds=600)).system_id
-    await room.store.ingest.append(system_id, batch(8, errors=1), None)
-    await fold_all(folder)
-    partition, before = partition_of(system_id), await room.health(system_id)
-    apart = (("GET", keys.details(system_id)), ("ZRANGE", keys.changes(partition), 0, -1, "WITHSCORES"))
-    written = await room.server.run(*apart)
-    await room.server.run(("ZADD", keys.due(partition), 0, system_id), ("SET", keys.details(system_id), "as it was"))
-    assert (await folder.fold_once()).systems == 1
-    after = await room.health(system_id)
-    assert (after["as_of"] > before["as_of"], after["total"], after["health"]) == (True, 8, before["health"])
-    assert [b"as it was", written[1]] == await room.server.run(*apart)
-    known = know(await room.stored(system_id))
-    _, anew = summarize(known.state, known.system, known.runs)
-    assert snapshots.encode(anew) == await room.server.one(("GET", keys.snapshot(system_id)))
-    assert snapshots.encode_details(anew) == written[0]
 
 
 async def test_a_window_rolls_without_new_events_and_leaves_the_due_set_when_it_is_empty(

@@ -44,9 +44,9 @@ SYSTEMS: Final = 1_000
 ROW_BYTES: Final = 48 << 10
 """Rollup rows wait until there are so many bytes of them…"""
 ROW_PATIENCE: Final = 12
-"""…or the oldest is this many hot times old…"""
+"""…or the oldest is this many hot times old."""
 LOOKS: Final = 4
-"""…which is looked at so often in a hot time."""
+"""What is not ripe yet is looked at so often in a hot time."""
 MOST_ROWS: Final = 3_000
 """The most rows of one piece."""
 
@@ -81,6 +81,8 @@ class Archiver:
         self._token = ""
         """Of the turn that is under way; another one of this process is somebody else, too."""
         self._claim = Claim(archiving, files)
+        self._again_ms: dict[int, int] = {}
+        """When to look at systems whose events were not ripe."""
         self._failing = False
 
     async def turn(self, now_ms: int) -> ArchiveReport:
@@ -111,16 +113,24 @@ class Archiver:
         report = ArchiveReport()
         pressed = [hot > self._hot_cap() // 2 for hot in await self.archiving.hot_bytes()]
         before_ms = [now_ms if one else now_ms - self._hot_ms for one in pressed]
-        for one in await self.archiving.waiting(before_ms, SYSTEMS):
+        self._again_ms = {one: again_ms for one, again_ms in self._again_ms.items() if again_ms > now_ms}
+        resting = {one for one in self._again_ms if not (everything or pressed[partition_of(one)])}
+        for one in await self.archiving.waiting(before_ms, SYSTEMS, resting):
             partition = partition_of(one.system_id)
             if everything or pressed[partition] or self._ripe(one, now_ms):
                 report = _plus(report, await self._system(one, before_ms[partition]))
+            else:
+                self._again_ms[one.system_id] = min(now_ms + self._hot_ms // LOOKS, self._ripe_ms(one))
         for system_id in await self.archiving.unfiled(now_ms if everything else now_ms - 2 * self._hot_ms, SYSTEMS):
             report = _plus(report, await self._rows(system_id, now_ms, everything=everything))
         return report
 
     def _ripe(self, one: Waiting, now_ms: int) -> bool:
-        return one.bytes >= PIECE_BYTES or one.oldest_ms <= now_ms - PATIENCE * self._hot_ms
+        return one.bytes >= PIECE_BYTES or self._ripe_ms(one) <= now_ms
+
+    def _ripe_ms(self, one: Waiting) -> int:
+        """When its events are ripe, however few they are."""
+        return one.oldest_ms + PATIENCE * self._hot_ms
 
     # -- one system ---------------------------------------------------------------------------------------------
 

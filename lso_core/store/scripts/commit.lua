@@ -6,8 +6,7 @@
 --       21 unarchived  22 unfiled
 -- ARGV  1 system id  2 owner  3 epoch  4 cursor read  5 token read  6 new cursor  7 new token  8 revision of the system
 --       used  9 folded events  10 folded entries  11 folded bytes  12 arrival of the entry at the cursor (ms) or ""
---       13 next roll (ms) or ""  14 meta  15 snapshot
---       16 details  17 fleet rank  18 fleet member  19 fleet line, or four times "" where they are as they were
+--       13 next roll (ms) or ""  14 meta  15 snapshot  16 details  17 fleet rank  18 fleet member  19 fleet line
 --       20 consumer group  21 mark every (ms)  22 mark every (bytes)  23 most dead letters
 --       24 rows ever written  25 start of what is in none (ms)
 --       26 next deadline of a run (ms) or ""  27 what is known of all runs or "" where it did not change
@@ -121,15 +120,13 @@ end
 redis.call('ZREM', KEYS[15], ARGV[1])
 
 redis.call('SET', KEYS[8], ARGV[15])
-if ARGV[16] ~= '' then
-  redis.call('SET', KEYS[9], ARGV[16])
-  local line = redis.call('HGET', KEYS[11], ARGV[1])
-  if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
-  redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
-  if line ~= ARGV[17] .. ARGV[19] then
-    redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
-    redis.call('ZADD', KEYS[16], redis.call('HINCRBY', KEYS[7], 'changes', 1), ARGV[1])
-  end
+redis.call('SET', KEYS[9], ARGV[16])
+local line = redis.call('HGET', KEYS[11], ARGV[1])
+if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
+redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
+if line ~= ARGV[17] .. ARGV[19] then
+  redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
+  redis.call('ZADD', KEYS[16], redis.call('HINCRBY', KEYS[7], 'changes', 1), ARGV[1])
 end
 
 if system[1] ~= ARGV[8] then
