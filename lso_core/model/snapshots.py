@@ -21,7 +21,8 @@ HEADER = struct.Struct("<BBBBHHI")
 
 Steady are the slots from that of `as_of` on in which only the time changes, as long as nothing arrives.
 """
-VERSION = 1
+VERSION = 2
+"""2 since it tells the steady slots, which were always 0 before; whoever reads 1 reads it, too, and does without them."""
 MOST_STEADY = 255
 NO_EVENTS_YET = "no events yet"
 

@@ -241,34 +241,13 @@ class Folding:
         ]
 
     def _commit(self, lease: Lease, commit: Commit) -> Call:
-        system_id, partition = commit.system.system_id, lease.partition
+        return Call("commit", _committed_to(commit.system.system_id), self._committed(lease, commit))
+
+    def _committed(self, lease: Lease, commit: Commit) -> tuple[Any, ...]:
+        """The arguments of a commit."""
         after = commit.after
-        where = (
-            keys.system(system_id),
-            keys.lease(partition),
-            keys.state(system_id),
-            keys.stream(system_id),
-            keys.ready(partition),
-            keys.due(partition),
-            keys.stats(partition),
-            keys.snapshot(system_id),
-            keys.details(system_id),
-            keys.fleet(partition),
-            keys.fleet_lines(partition),
-            keys.marks(system_id),
-            keys.hot(partition),
-            keys.dead_letters(system_id),
-            keys.parked(partition),
-            keys.changes(partition),
-            keys.rows(system_id),
-            keys.watched_runs(system_id),
-            keys.runs(system_id),
-            keys.run_starts(system_id),
-            keys.unarchived(partition),
-            keys.unfiled(partition),
-        )
-        what: tuple[Any, ...] = (
-            system_id,
+        return (
+            commit.system.system_id,
             lease.owner,
             lease.epoch,
             commit.before.cursor,
@@ -302,7 +281,6 @@ class Folding:
             *commit.runs.args(),
             *(part for pair in commit.dead for part in pair),
         )
-        return Call("commit", where, what)
 
     async def park(self, lease: Lease, system_id: int, verdict: Verdict, retry_ms: int) -> Outcome:
         """Set a system aside for `retry_ms` with `verdict`, since when its health was that; its figures stay as they were.
@@ -380,6 +358,35 @@ class Folding:
             return 0
         counts = await self._server.run(*(("HGET", keys.stats(p), "added") for p in partitions))
         return sum(int(count or 0) for count in counts)
+
+
+def _committed_to(system_id: int) -> tuple[str, ...]:
+    """The keys of a commit."""
+    partition = partition_of(system_id)
+    return (
+        keys.system(system_id),
+        keys.lease(partition),
+        keys.state(system_id),
+        keys.stream(system_id),
+        keys.ready(partition),
+        keys.due(partition),
+        keys.stats(partition),
+        keys.snapshot(system_id),
+        keys.details(system_id),
+        keys.fleet(partition),
+        keys.fleet_lines(partition),
+        keys.marks(system_id),
+        keys.hot(partition),
+        keys.dead_letters(system_id),
+        keys.parked(partition),
+        keys.changes(partition),
+        keys.rows(system_id),
+        keys.watched_runs(system_id),
+        keys.runs(system_id),
+        keys.run_starts(system_id),
+        keys.unarchived(partition),
+        keys.unfiled(partition),
+    )
 
 
 def _peek(partition: int, now_ms: int, most: int) -> tuple[tuple[Any, ...], ...]:
