@@ -2,7 +2,7 @@
 
 A merge of histories keeps a core busy, and the interpreter for most of it. Ingest and health share both with it. So such
 work is done one piece at a time, off the event loop; and the busier the loop is, the longer nothing of the kind follows,
-until ingest has nine tenths of the time to itself. Where nothing else goes on there is no rest.
+until ingest has more than nine tenths of the time to itself. Where nothing else goes on there is no rest.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Final
 
 from lso_core.model.errors import UnavailableError
 
-RESTS: Final = 9.0
+RESTS: Final = 12.0
 """After a piece of work the busy process rests so many times as long."""
 CALM: Final = 0.25
 """Share of the time that the event loop computes up to which nobody is kept waiting: the work's own part of it is that much."""
-BUSY: Final = 0.5
-"""The share from which on it is as busy as can be: on few cores others want them too."""
+BUSY: Final = 0.35
+"""The share from which on it is as busy as can be: on few cores worker and Redis want them too, and take more than it does."""
 LONGEST_REST_S: Final = 2.0
 LONGEST_S: Final = 30.0
 """Nobody waits longer until it is his turn to rest, and then to work."""

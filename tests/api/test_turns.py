@@ -33,10 +33,10 @@ async def test_there_is_one_at_a_time() -> None:
 async def test_where_nothing_else_goes_on_there_is_no_rest() -> None:
     turns = Turns()
     (_, ended), (began, _) = await work(turns), await work(turns)
-    assert began - ended < 5 * WORK_S  # a rest would be nine times as long
+    assert began - ended < 5 * WORK_S  # a rest would be twelve times as long
 
 
-async def test_while_the_loop_computes_it_rests_nine_times_as_long() -> None:
+async def test_while_the_loop_computes_it_rests_many_times_as_long() -> None:
     turns = Turns()
     await work(turns)
     compute(0.5)
