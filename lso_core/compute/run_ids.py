@@ -7,6 +7,7 @@ the events are told that make a run, so that such ids cost next to nothing.
 Layout, little-endian: `_HEADER`, a msgpack list of ids, the makers, the numbers.
 """
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,6 +32,9 @@ MOST_OUTCOMES: Final = 500
 
 _HEADER: Final = struct.Struct("<IIBBB")
 """bytes of the ids, makers, bytes of a maker, of a number (0: every event has the one id), whether all events are told."""
+
+_NONE: Final[Ints] = np.empty(0, np.int64)
+_NONE.flags.writeable = False
 
 _read_ids = msgspec.msgpack.Decoder(tuple[str, ...])
 
@@ -148,8 +152,16 @@ def decode(data: memoryview, events: int) -> RunIds:
     if len(data) != number_at + told * width:
         raise ValueError("the run ids are cut off or have bytes to spare")
     ids = _read_ids.decode(data[_HEADER.size : makers_at])
-    makers = widen(data, maker_width, count, makers_at)
-    number = widen(data, width, told, number_at) if width else np.ones(told, np.int64)
-    if (count and int(makers.max()) >= events) or (told and int(number.max()) > len(ids)):
+    makers = widen(data, maker_width, count, makers_at) if count else _NONE
+    number = widen(data, width, told, number_at) if width else _ones(told)
+    if (count and int(makers.max()) >= events) or (told and (int(number.max()) if width else 1) > len(ids)):
         raise ValueError("a position beyond the events or the ids")
     return RunIds(ids, makers, number, bool(whole))
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(count: int) -> Ints:
+    """The numbers of events that all belong to the one run; never to be written to."""
+    ones = np.ones(count, np.int64)
+    ones.flags.writeable = False
+    return ones

@@ -1,5 +1,6 @@
 """Appending batches to streams: one script call checks everything, stores the entry and counts it."""
 
+import functools
 import hashlib
 import math
 from typing import Any, Final
@@ -22,7 +23,7 @@ from lso_core.model.events import SKEW_MS
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
-from lso_core.store.server import Call, Server
+from lso_core.store.server import BEGINNINGS, Call, Server
 
 LOOK_BACK: Final = 6
 """A key is kept in the bucket of its period and looked for in this many before: a period is a sixth of the memory."""
@@ -87,38 +88,30 @@ class Ingest:
 
     def _call(self, system_id: int, batch: Batch, key: bytes | None) -> Call:
         partition, settings = partition_of(system_id), self._settings
-        where = (
-            keys.system(system_id),
-            keys.stream(system_id),
-            keys.state(system_id),
-            keys.ready(partition),
-            keys.parked(partition),
-            keys.stats(partition),
-            keys.idempotency(system_id),
-            keys.dead_letters(system_id),
-        )
-        what = (
+        fixed = (
             system_id,
-            batch.count,
-            batch.columns,
-            batch.body,
-            "" if batch.latest_ts_ms is None else batch.latest_ts_ms,
             SKEW_MS,
-            b"" if key is None else hashlib.blake2b(key, digest_size=16).digest(),
-            batch.digest,
             bucket_ms(settings),
             LOOK_BACK,
             settings.idempotency_keys,
             settings.backlog_events,
-            self._caps[partition],
-            self._others[partition],
             settings.rate_events,
             keys.GROUP,
             DEAD_LETTERS,
             self._most_hot,
+        )
+        what = (
+            batch.count,
+            batch.columns,
+            batch.body,
+            "" if batch.latest_ts_ms is None else batch.latest_ts_ms,
+            b"" if key is None else hashlib.blake2b(key, digest_size=16).digest(),
+            batch.digest,
+            self._caps[partition],
+            self._others[partition],
             *(part for reject in batch.rejects for part in (msgspec.json.encode(reject.finding), reject.event)),
         )
-        return Call("append", where, what)
+        return Call("append", _where(system_id), what, fixed)
 
     def _refusal(self, system_id: int, batch: Batch, kind: bytes, reply: list[Any]) -> LsoError:
         """The error for an answer of the append script that is not a success."""
@@ -159,6 +152,22 @@ class Ingest:
                     retry_after_s=max(1, math.ceil(int(reply[1]) / 1_000)),
                 )
         return StoreError(f"the append script answered {kind!r}")
+
+
+@functools.lru_cache(maxsize=BEGINNINGS)
+def _where(system_id: int) -> tuple[str, ...]:
+    """The keys of the append script."""
+    partition = partition_of(system_id)
+    return (
+        keys.system(system_id),
+        keys.stream(system_id),
+        keys.state(system_id),
+        keys.ready(partition),
+        keys.parked(partition),
+        keys.stats(partition),
+        keys.idempotency(system_id),
+        keys.dead_letters(system_id),
+    )
 
 
 def _receipt(count: int, entry: str, *, duplicate: bool) -> Receipt:

@@ -24,9 +24,11 @@ from lso_core.store import keys
 from lso_core.store.breaker import Breakers
 from lso_core.store.cluster import Address, Cluster
 from lso_core.store.links import connect
-from lso_core.store.trips import AWAY, Way, execute, ping
+from lso_core.store.trips import AWAY, Beginning, Packed, Way, execute, ping
 
 OLDEST: Final = (7, 0)
+BEGINNINGS: Final = 10_000
+"""So many packed beginnings of calls are kept, of half a kilobyte each."""
 LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms": b"%d" % SLOT_MS}
 
 _NO_WRITES: Final = ("MISCONF", "NOREPLICAS")
@@ -47,6 +49,8 @@ class Call(msgspec.Struct, frozen=True):
     name: str
     keys: tuple[str, ...]
     args: tuple[Value, ...]
+    fixed: tuple[Value, ...] = ()
+    """Arguments before `args` that are the same whenever the keys are: of what is called so often all up to here is packed once."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -344,7 +348,7 @@ class Server:
             if isinstance(self._client, Cluster):
                 return await self._client.send([(_key(call), self._words(call)) for call in calls])
             with self._way.trip():
-                return await execute(self._client, [self._words(call) for call in calls])
+                return await execute(self._client, [self._packed(call) for call in calls])
         except AWAY as error:
             raise translate(error) from error
 
@@ -353,10 +357,21 @@ class Server:
             return call.command
         if not isinstance(call, Call):
             return call
-        return ("EVALSHA", self._scripts[call.name].digest, len(call.keys), *call.keys, *call.args)
+        return ("EVALSHA", self._scripts[call.name].digest, len(call.keys), *call.keys, *call.fixed, *call.args)
+
+    def _packed(self, call: Command | Call | Ask) -> Command | Packed:
+        """The words of a call; of one with a fixed beginning its bytes."""
+        if not isinstance(call, Call) or not call.fixed:
+            return self._words(call)
+        return _beginning(self._scripts[call.name].digest, call.keys, call.fixed).then(call.args)
 
     async def _load(self, names: set[str]) -> None:
         await self._send([("SCRIPT LOAD", self._scripts[name].text) for name in names])
+
+
+@functools.lru_cache(maxsize=BEGINNINGS)
+def _beginning(digest: str, where: tuple[str, ...], fixed: tuple[Value, ...]) -> Beginning:
+    return Beginning.of(("EVALSHA", digest, len(where), *where, *fixed))
 
 
 def _key(call: Command | Call | Ask) -> str:

@@ -7,7 +7,7 @@ cost: they poll each connection before its use, start a task to write with a tim
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import hiredis
 import redis.asyncio
@@ -24,8 +24,36 @@ TIMEOUT_S: Final = 5.0
 _CLOSED: Final = "handler is closed"
 """What uvloop says, in a RuntimeError, of a write to a connection that was reset just before."""
 
+_LINE: Final = b"\r\n"
+
 Words = tuple[Any, ...]
 """A command."""
+
+
+class Packed(NamedTuple):
+    """A command as it is sent: of its first words, which are those of others too, the same bytes each time."""
+
+    beginning: bytes
+    rest: memoryview
+
+
+class Beginning(NamedTuple):
+    """The first words of a command, packed."""
+
+    words: int
+    data: bytes
+
+    @classmethod
+    def of(cls, words: Words) -> "Beginning":
+        """These words, without the line that tells how many there are."""
+        return cls(len(words), hiredis.pack_command(words).partition(_LINE)[2])
+
+    def then(self, words: Words) -> Packed:
+        """The command that goes on with `words`."""
+        rest = hiredis.pack_command(words)
+        return Packed(
+            b"*%d\r\n%b" % (self.words + len(words), self.data), memoryview(rest)[rest.index(_LINE) + len(_LINE) :]
+        )
 
 
 class Way:
@@ -86,7 +114,7 @@ async def ping(client: Any) -> None:
     await execute(client, [("PING",)])
 
 
-async def execute(client: "redis.asyncio.Redis", commands: Sequence[Words]) -> list[Any]:
+async def execute(client: "redis.asyncio.Redis", commands: Sequence[Words | Packed]) -> list[Any]:
     """The answers in order, errors of single commands among them. Raises one of AWAY."""
     return await exchange(client, await connected(client), commands)
 
@@ -113,7 +141,7 @@ async def _connect(client: "redis.asyncio.Redis", connection: Any) -> None:
         raise
 
 
-async def exchange(client: "redis.asyncio.Redis", connection: Any, commands: Sequence[Words]) -> list[Any]:
+async def exchange(client: "redis.asyncio.Redis", connection: Any, commands: Sequence[Words | Packed]) -> list[Any]:
     """Send all commands and read their answers; then the connection is given back. Raises one of AWAY."""
     callbacks, answers = client.response_callbacks, []
     try:
@@ -121,7 +149,7 @@ async def exchange(client: "redis.asyncio.Redis", connection: Any, commands: Seq
             await connection.send_packed_command(_packed(commands), check_health=False)
             for words in commands:
                 answer = await _answer(connection)
-                callback = callbacks.get(words[0])
+                callback = None if isinstance(words, Packed) else callbacks.get(words[0])
                 answers.append(answer if callback is None or isinstance(answer, Exception) else callback(answer))
                 _extend(limit)
     except RuntimeError as error:
@@ -168,10 +196,16 @@ def _closed(connection: Any) -> bool:
     return reader.at_eof() or (isinstance(writer, asyncio.StreamWriter) and writer.is_closing())
 
 
-def _packed(commands: Sequence[Words]) -> list[bytes]:
+def _packed(commands: Sequence[Words | Packed]) -> list[Any]:
     """The bytes of all commands. To copy an argument of megabytes costs less than to look for them in every command."""
-    return [hiredis.pack_command(_split(command)) for command in commands]
+    parts: list[Any] = []
+    for words in commands:
+        if isinstance(words, Packed):
+            parts += words
+        else:
+            parts.append(hiredis.pack_command(_split(words)))
+    return parts
 
 
-def _split(command: Words) -> Words:
-    return (*command[0].split(), *command[1:]) if " " in command[0] else command  # as in SCRIPT LOAD
+def _split(words: Words) -> Words:
+    return (*words[0].split(), *words[1:]) if " " in words[0] else words  # as in SCRIPT LOAD
