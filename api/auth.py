@@ -61,8 +61,7 @@ class Guard:
 
     def check(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise UnauthorizedError or ForbiddenError unless the request may go on."""
-        role = needed(method, path)
-        if self.open or role is Role.OPEN:
+        if self.open or (role := needed(method, path)) is Role.OPEN:
             return
         key = presented(headers)
         if key is None:

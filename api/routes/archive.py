@@ -6,7 +6,7 @@ from typing import Any, Final
 from litestar import get, post
 from litestar.params import FromPath
 
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.archive.layout import Kind
 from lso_core.model import times
@@ -67,7 +67,7 @@ async def run_archive(request: Asked) -> Ready:
 async def get_system_archive(request: Asked, system_id: FromPath[int]) -> Ready:
     """What of one system is archived."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         await service.store.registry.require(system_id)
     ledger, filed = await service.archiving.ledger(system_id), await service.archiving.filed(system_id)
     found = SystemArchive(system_id, ledger.mark or None, ledger.archived, ledger.lost, filed.mark)

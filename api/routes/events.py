@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from api.errors import row_of
 from api.limits.body import Cap, kind_of, read_body
 from api.reading import read_query, read_time, refused
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.archive.events import Archived
 from lso_core.compute import batches, libraries
@@ -97,7 +97,7 @@ async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, 
     """Read, decode and append: bytes of the inflated body, batch and receipt."""
     headers, held = request.scope["headers"], 0
     try:
-        async with missing_first(service.store.registry, system_id):
+        async with MissingFirst(service.store.registry, system_id):
             skip = read_query(request, EventsQuery).on_invalid == "skip"
             key = idempotency_key(headers)
             kind = kind_of(headers, MEDIA_TYPES)
@@ -172,7 +172,7 @@ def _count(service: Service, size: int, batch: Batch, receipt: Receipt) -> None:
 async def list_events(request: Asked, system_id: FromPath[int]) -> Ready:
     """Events as they came, newest arrival first: the hot tier, and with `from` or `to` the archive behind it."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, HotQuery)
         start = None if query.cursor is None else Place.parse(query.cursor)
         wanted = _wanted(query)

@@ -7,7 +7,7 @@ from litestar import get
 from litestar.params import FromPath
 
 from api.reading import read_query
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, answer, service_of
 from lso_core.model.health import Health
 
@@ -30,7 +30,7 @@ async def get_health(request: Asked, system_id: FromPath[int]) -> Ready:
 
 async def _get_health_strictly(request: Asked, system_id: int) -> Ready:
     store = service_of(request).store
-    async with missing_first(store.registry, system_id):
+    async with MissingFirst(store.registry, system_id):
         query = read_query(request, HealthQuery)
     found = await store.reads.health(system_id)
     if query.strict and found.health is Health.UNHEALTHY:

@@ -11,7 +11,7 @@ from litestar import get
 from litestar.params import FromPath
 
 from api.reading import read_query, refused
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.archive.history import Both
 from lso_core.compute import distribution, hdr, histogram
@@ -154,7 +154,7 @@ class HeatMapAnswer(msgspec.Struct, rename={"from_": "from"}):
 async def get_series(request: Asked, system_id: FromPath[int]) -> Ready:
     """Figures of one system by time."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, SeriesQuery)
         return answer(await _series(service, [system_id], query))
 
@@ -232,7 +232,7 @@ def _point_of(metrics: Sequence[Metric]) -> type[msgspec.Struct]:
 async def get_histogram(request: Asked, system_id: FromPath[int]) -> Ready:
     """The distribution of one system's latencies."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, HistogramQuery)
         if query.form == "heatmap":
             return answer(await _heat_map(service, system_id, query))
@@ -302,7 +302,7 @@ async def _heat_map(service: Service, system_id: int, query: HistogramQuery) -> 
 async def get_slo(request: Asked, system_id: FromPath[int]) -> Ready:
     """How far an objective is met."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, SloQuery)
         question = _question(query, await service.store.history.now_ms())
     latency_us = None if query.latency_ms is None else round(query.latency_ms * 1_000)

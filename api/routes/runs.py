@@ -10,7 +10,7 @@ from litestar.params import FromPath
 
 from api.reading import read_query, read_time
 from api.routes.events import fill
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
 from lso_core.archive.events import Archived
 from lso_core.compute import run_views, runs
@@ -73,7 +73,7 @@ class RunDetails(ShownRun, frozen=True):
 async def list_runs(request: Asked, system_id: FromPath[int]) -> Ready:
     """Runs, newest start first."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, RunsQuery)
         from_ms, to_ms = read_time("from", query.from_), read_time("to", query.to)
         place = None if query.cursor is None else RunPlace.parse(query.cursor)
@@ -119,7 +119,7 @@ def _run(system_id: int, raw: bytes | None) -> Run | None:
 async def get_latest_run(request: Asked, system_id: FromPath[int]) -> Ready:
     """The run that started last."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, RunQuery)
     run_id = await service.store.runs.latest(system_id)
     if run_id is None:
@@ -132,7 +132,7 @@ async def get_latest_run(request: Asked, system_id: FromPath[int]) -> Ready:
 async def get_run(request: Asked, system_id: FromPath[int], run_id: FromPath[str]) -> Ready:
     """One run: its stages and events, and its rank among those that have ended."""
     service = service_of(request)
-    async with missing_first(service.store.registry, system_id):
+    async with MissingFirst(service.store.registry, system_id):
         query = read_query(request, RunQuery)
     return await _details(service, system_id, _run_id(request, run_id), query)
 

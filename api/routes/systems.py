@@ -7,7 +7,7 @@ from litestar import delete, get, patch, post
 from litestar.params import FromPath
 
 from api.reading import read_object, read_query
-from api.routes.guarding import missing_first
+from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, answer, service_of
 from lso_core.model.batches import Page
 from lso_core.model.systems import PAGE_MAX, System, SystemPatch, SystemSpec
@@ -53,7 +53,7 @@ async def get_system(request: Asked, system_id: FromPath[int]) -> Ready:
 async def patch_system(request: Asked, system_id: FromPath[int]) -> Ready:
     """Change a system; what is absent stays."""
     registry = service_of(request).store.registry
-    async with missing_first(registry, system_id):
+    async with MissingFirst(registry, system_id):
         change = await read_object(request, SystemPatch)
     return answer(await registry.patch(system_id, change))
 

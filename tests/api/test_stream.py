@@ -24,7 +24,7 @@ class Stream:
     def __init__(self, response: httpx.Response) -> None:
         self.headers = response.headers
         self.last_id = ""
-        self._lines = response.iter_lines()
+        self._lines = _lines(response)
 
     def event(self) -> tuple[str, Json]:
         """The next event: its name and data."""
@@ -54,6 +54,14 @@ class Stream:
             if name == kind and wanted(data):
                 return data
         raise AssertionError(f"no such {kind} came")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """The lines as event streams have them; httpx also ends one at a U+2028, which may stand in a system's name."""
+    rest = ""
+    for text in response.iter_text():
+        *whole, rest = (rest + text).split("\n")
+        yield from whole
 
 
 @contextlib.contextmanager
