@@ -80,6 +80,7 @@ def _prepare(venv: Path, lock: Path) -> None:
         stamp = _after(stamp, lock, digest)
     _link(venv)
     _compile(venv)
+    _compile_ahead(venv)
     _write(venv / STAMP, json.dumps({"python": _version(), **stamp}))
 
 
@@ -189,6 +190,12 @@ def _compile(venv: Path) -> None:
         build.ensure(venv)
     except build.NotBuiltError as error:
         print(f"LSO works, but takes events in more slowly than it could: {error}.", file=sys.stderr)
+
+
+def _compile_ahead(venv: Path) -> None:
+    """Bytecode, so that no process compiles it at its start: each would where Python is told to write none, or may not."""
+    rooms = [str(ROOT / room) for room in ("api", "lso_core", "worker")]
+    subprocess.run([venv / "bin" / "python", "-I", "-m", "compileall", "-q", *rooms], check=False, capture_output=True)
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
