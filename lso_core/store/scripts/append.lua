@@ -19,7 +19,7 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local system = redis.call('HMGET', KEYS[1], 'added', 'entries', 'bytes', 'rate_at', 'rate_left')
 if not system[1] then return {'missing'} end
 
-local bucket, bucket_ms = nil, tonumber(ARGV[3])
+local bucket, keys, bucket_ms = nil, 0, tonumber(ARGV[3])
 if ARGV[15] ~= '' then
   local current = math.floor(now / bucket_ms)
   for back = 0, tonumber(ARGV[4]) do
@@ -31,7 +31,7 @@ if ARGV[15] ~= '' then
     end
   end
   bucket = KEYS[7] .. current
-  local keys = redis.call('HLEN', bucket)
+  keys = redis.call('HLEN', bucket)
   if keys >= tonumber(ARGV[5]) then return {'keys', keys} end
 end
 
@@ -78,6 +78,6 @@ end
 
 if bucket then
   redis.call('HSET', bucket, ARGV[15], ARGV[16] .. count .. ' ' .. id)
-  redis.call('PEXPIREAT', bucket, (math.floor(now / bucket_ms) + 1 + tonumber(ARGV[4])) * bucket_ms)
+  if keys == 0 then redis.call('PEXPIREAT', bucket, (math.floor(now / bucket_ms) + 1 + tonumber(ARGV[4])) * bucket_ms) end
 end
 return {'ok', id}
