@@ -9,6 +9,8 @@ const HOUR_MS = 3_600_000;
 const FRESH_MS = 90_000; // past that history is asked for again
 const ASKED = 100; // systems in one question
 const PAUSE_MS = 300;
+// What is drawn where there is no curve: nothing to see, and still a path. Where painting appears or goes the browser sorts all layers anew.
+const NONE = "M0 26h0";
 
 /**
  * @typedef {object} Curve
@@ -90,7 +92,7 @@ export class Sparks {
   /** @param {number} id */
   of(id) {
     const curve = this.curves.get(id);
-    return curve ? (curve.path ??= draw(curve.past ? { times: [...curve.past.times, this.taken], values: [...curve.past.values, curve.values[curve.values.length - 1]] } : curve)) : "";
+    return curve ? (curve.path ??= draw(curve.past ? { times: [...curve.past.times, this.taken], values: [...curve.past.values, curve.values[curve.values.length - 1]] } : curve)) : NONE;
   }
 }
 
@@ -103,7 +105,7 @@ function stretch(now) {
 /** A path in a box of 100 by 28. @param {{times: number[], values: (number | null)[]}} curve */
 function draw({ times, values }) {
   const seen = /** @type {number[]} */ (values.filter((value) => value !== null));
-  if (seen.length < 2) return "";
+  if (seen.length < 2) return NONE;
   const most = Math.max(...seen), least = Math.min(...seen);
   const first = times[values.findIndex((value) => value !== null)], length = times[times.length - 1] - first || 1;
   const height = Math.max(most - least, most * 0.2, 1e-9);

@@ -233,6 +233,44 @@ def test_of_many_systems_only_those_in_sight_are_rendered(service: Service, flee
     assert tiles.count() < 30
 
 
+DRAWN_BY_FRAME: Final = """
+async turned => {
+  const { known, refresh } = await import(document.querySelector("script[src$='app.js']").src.replace("app.js", "tile.js"));
+  const tiles = [...document.querySelectorAll(".tile a")];
+  for (const tile of tiles) {
+    const id = Number(tile.getAttribute("href").split("/").at(-1));
+    const line = known.lines.get(id);
+    known.lines.set(id, { ...line, reason: "new", health: id === turned ? "UNHEALTHY" : line.health });
+  }
+  const frames = [];
+  const drawn = new Promise(done => {
+    const seen = new MutationObserver(changes => {
+      frames.push(changes.map(({ target }) => target.parentElement.closest("a").getAttribute("href")));
+      if (tiles.every(tile => tile.querySelector(".reason").textContent === "new")) done(seen.disconnect());
+    });
+    for (const tile of tiles) seen.observe(tile.querySelector(".reason"), { characterData: true, subtree: true });
+  });
+  refresh();
+  await drawn;
+  return frames;
+}
+"""
+
+
+def test_many_changes_are_drawn_a_few_in_a_frame_those_of_state_first(
+    service: Service, fleet: Fleet, new_page: NewPage
+) -> None:
+    for at in range(40):
+        fleet.add(f"{at:03d}")
+    page = new_page(1280, 1600)
+    page.goto(f"{service.url}/?tag={fleet.tag}")
+    expect(page.get_by_role("listitem")).to_have_count(40)
+    frames = page.evaluate(DRAWN_BY_FRAME, fleet.ids["039"])
+    assert fleet.path("039") == frames[0][0]
+    assert 40 == len({path for frame in frames for path in frame})
+    assert max(map(len, frames)) <= 12
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_in_light_and_dark(service: Service, fleet: Fleet, new_page: NewPage, scheme: str) -> None:
     fleet.add("a system whose name is rather long for a phone", errors=10, tags=["one", "two"])
