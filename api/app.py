@@ -12,11 +12,11 @@ import structlog
 from litestar import Litestar
 
 from api import errors
+from api.aside.helper import Helper
 from api.auth import Guard
 from api.edge import Edge
 from api.express import Express
 from api.limits.body import Budget
-from api.limits.turns import Turns
 from api.live import Hub
 from api.routes import (
     archive,
@@ -36,9 +36,8 @@ from api.routes import (
     telemetry,
 )
 from api.service import Service
-from lso_core.archive.files import possible
+from lso_core.archive.files import find_files, possible
 from lso_core.archive.history import WholeHistory
-from lso_core.archive.warm import Warm
 from lso_core.clock import SystemClock
 from lso_core.compute import kernel
 from lso_core.model.errors import StoreError
@@ -120,6 +119,7 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     own.mirror(own.circuit_opens, lambda: breakers.opens)
     own.mirror(own.circuit_refused, lambda: breakers.refused)
     live = Hub(store.reads, own, settings.stale_after * 1_000, max(1, settings.max_connections // 2))
+    helper = Helper(settings)
     beside = [
         asyncio.create_task(publish_forever(store.telemetry, own, process=process, role="api")),
         asyncio.create_task(_refresh_forever(store)),
@@ -127,13 +127,24 @@ async def _running(settings: Settings, own: Telemetry) -> AsyncIterator[Service]
     for task in beside:
         task.add_done_callback(_report)
     try:
-        turns = asyncio.Semaphore(2), Turns()
-        warm, archiving = Warm(settings), Archiving(store.server)
-        history = WholeHistory(store.history, archiving, warm)
+        archiving, there = Archiving(store.server), find_files(settings) is not None
         yield Service(
-            settings, store, own, SystemClock(), budget, *turns, process, breakers, live, warm, history, archiving
+            settings=settings,
+            store=store,
+            telemetry=own,
+            clock=SystemClock(),
+            budget=budget,
+            careful_turns=asyncio.Semaphore(2),
+            helper=helper,
+            process=process,
+            breakers=breakers,
+            live=live,
+            has_archive=there,
+            history=WholeHistory(store.history, archiving),
+            archiving=archiving,
         )
     finally:
+        await helper.close()
         await live.close()
         for task in beside:
             task.cancel()

@@ -11,6 +11,7 @@ import msgspec
 
 import lso_core
 from api import errors
+from api.aside.orders import HeatMapAnswer, HistogramAnswer
 from api.errors import Problem
 from api.routes.dead_letters import ID as LETTER_ID
 from api.routes.dead_letters import Letter, LettersQuery, Purged, PurgeQuery, Requeued, WholeLetter
@@ -20,8 +21,6 @@ from api.routes.health import HealthQuery
 from api.routes.history import (
     HDR,
     MOST_SYSTEMS,
-    HeatMapAnswer,
-    HistogramAnswer,
     HistogramQuery,
     ManySeriesQuery,
     SeriesQuery,

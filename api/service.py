@@ -9,11 +9,10 @@ import msgspec
 from litestar import Request
 from litestar.types import Receive, Scope, Send
 
+from api.aside.helper import Helper
 from api.limits.body import Budget
-from api.limits.turns import Turns
 from api.live import Hub
 from lso_core.archive.history import WholeHistory
-from lso_core.archive.warm import Warm
 from lso_core.clock import Clock
 from lso_core.settings import Settings
 from lso_core.store.archiving import Archiving
@@ -41,16 +40,16 @@ class Service(msgspec.Struct, frozen=True):
     budget: Budget
     careful_turns: asyncio.Semaphore
     """The careful reading of a large body takes memory and time; a process does few at once."""
-    page_turns: Turns
-    """Reading a page of events back, or merging a system's history, computes long, and must not keep ingest waiting."""
+    helper: Helper
+    """Reads pages of events back and merges histories, which computes long, and must not keep ingest waiting."""
     process: str
     """This process' name among all."""
     breakers: Breakers
     """Whether Redis answers."""
     live: Hub
     """Who watches the fleet."""
-    warm: Warm
-    """The archive."""
+    has_archive: bool
+    """Whether this process reads one."""
     history: WholeHistory
     """Rollup rows, hot and archived."""
     archiving: Archiving

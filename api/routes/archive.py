@@ -47,7 +47,7 @@ def _reason(service: Service) -> str:
     """Why this process reads no archive; "" where it does."""
     return (
         ""
-        if service.warm.there
+        if service.has_archive
         else 'LSO_ARCHIVE is off, or its packages are not installed (pip install "lso[archive]")'
     )
 

@@ -9,12 +9,12 @@ import structlog
 from litestar import get, post
 from litestar.params import FromPath
 
+from api.aside.orders import ArchivedPage, HotPage
 from api.errors import row_of
 from api.limits.body import Cap, kind_of, read_body
 from api.reading import read_query, read_time, refused
 from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
-from lso_core.archive.events import Archived
 from lso_core.compute import batches, libraries
 from lso_core.compute.batches import Post
 from lso_core.compute.readback import FIRST_ENTRIES, Place, Reading, SeenEvent, Wanted
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 MEDIA_TYPES: Final = NDJSON | {"application/json", libraries.ARROW}
+_reading: Final = msgspec.json.Decoder(Reading)
+_page: Final = msgspec.json.Decoder(Page[SeenEvent])
+
 INLINE_BYTES: Final = 1 << 20
 """A body up to this is decoded on the event loop; a larger one would keep everybody else waiting."""
 
@@ -177,28 +180,39 @@ async def list_events(request: Asked, system_id: FromPath[int]) -> Ready:
         start = None if query.cursor is None else Place.parse(query.cursor)
         wanted = _wanted(query)
         reading = Reading(system_id, wanted, start, query.limit)
-    page = await fill(service, system_id, reading)
-    if page.next is None and not (wanted.from_ms is None and wanted.to_ms is None):
-        archived = await Archived(service.warm, system_id, wanted).page(reading.next, query.limit - len(page.items))
-        page = Page([*page.items, *archived.items], archived.next)
+    page = await fill(service, reading, archived=not (wanted.from_ms is None and wanted.to_ms is None))
     if not page.items and query.cursor is None:
         await service.store.registry.require(system_id)
     return answer(page)
 
 
-async def fill(service: Service, system_id: int, reading: Reading, oldest: str = "-") -> Page[SeenEvent]:
-    """Feed a page with entries back to `oldest`, until it is full or there are no more. Decoding is done off the loop."""
+async def fill(service: Service, reading: Reading, oldest_ms: int = 0, *, archived: bool = True) -> Page[SeenEvent]:
+    """A page of what arrived from `oldest_ms` on: hot events until there are no more, and `archived` ones then."""
+    page, place = await _hot_page(service, reading, f"{oldest_ms}-0" if oldest_ms else "-")
+    if page.next is not None or not (archived and service.has_archive):
+        return page
+    left = reading.limit - len(page.items)
+    async with service.helper.turn():
+        found = await service.helper.ask(ArchivedPage(reading.system_id, reading.wanted, oldest_ms, place, left))
+    more = _page.decode(found)
+    return Page([*page.items, *more.items], more.next)
+
+
+async def _hot_page(service: Service, reading: Reading, oldest: str) -> tuple[Page[SeenEvent], Place | None]:
+    """What there is of a page in the hot tier, and where it goes on behind that."""
     count, fed, ended = FIRST_ENTRIES, 0, False
-    while not (ended or reading.full):
-        newest = None if reading.next is None else reading.next.newest
-        async with service.page_turns:
-            entries = await service.store.reads.entries(system_id, newest, count, oldest)
-            await asyncio.to_thread(reading.feed, entries)
+    whole = reading
+    while not (ended or whole.full):
+        newest = None if whole.next is None else whole.next.newest
+        async with service.helper.turn():
+            entries = await service.store.reads.entries(whole.system_id, newest, count, oldest)
+            part = _reading.decode(await service.helper.ask(HotPage(whole.rest(), entries)))
+        whole = msgspec.structs.replace(part, items=[*whole.items, *part.items], limit=reading.limit)
         fed, ended = fed + len(entries), len(entries) < count
-        count = reading.more(fed)
-    if reading.unreadable:
-        log.warning("hot.unreadable", system_id=system_id, entries=reading.unreadable[:10])
-    return reading.page(ended=ended)
+        count = whole.more(fed)
+    if whole.unreadable:
+        log.warning("hot.unreadable", system_id=whole.system_id, entries=whole.unreadable[:10])
+    return whole.page(ended=ended), whole.next
 
 
 def _wanted(query: HotQuery) -> Wanted:

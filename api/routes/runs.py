@@ -12,7 +12,6 @@ from api.reading import read_query, read_time
 from api.routes.events import fill
 from api.routes.guarding import MissingFirst
 from api.service import Asked, Ready, Service, answer, service_of
-from lso_core.archive.events import Archived
 from lso_core.compute import run_views, runs
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.readback import Place, Reading, SeenEvent, Wanted
@@ -169,13 +168,7 @@ async def _events(service: Service, system_id: int, run: Run, query: RunQuery) -
     """The run's events, hot and archived: only entries are looked at that arrived from its first to its last."""
     last = Place(f"{run.last_at_ms + _MARGIN_MS}-0", 0) if query.cursor is None else Place.parse(query.cursor)
     wanted, first_ms = Wanted(run_id=run.run_id), run.first_at_ms - _MARGIN_MS
-    reading = Reading(system_id, wanted, last, query.limit)
-    page = await fill(service, system_id, reading, oldest=f"{first_ms}-0")
-    if page.next is not None:
-        return page
-    archived = Archived(service.warm, system_id, wanted, oldest_ms=first_ms)
-    more = await archived.page(reading.next, query.limit - len(page.items))
-    return Page([*page.items, *more.items], more.next)
+    return await fill(service, Reading(system_id, wanted, last, query.limit), first_ms)
 
 
 HANDLERS: tuple[Any, ...] = (list_runs, get_latest_run, get_run)

@@ -53,7 +53,7 @@ async def _everything(service: Service) -> dict[str, float]:
 
 async def _archive_gauges(service: Service) -> dict[str, float]:
     """Sizes of the archive by what it holds, and whether it works; nothing where there is none."""
-    if not service.warm.there:
+    if not service.has_archive:
         return {}
     status = await archive_status(service)
     gauges = {"lso_archive_failing": float(status.reason not in {"", NEVER})}

@@ -1,18 +1,12 @@
-"""A process that builds Parquet files: bytes in on stdin, bytes out on stdout, until stdin ends.
-
-A process of its own, because building takes a core and much memory for a while, and a worker has to fold meanwhile. It
-ends with its parent, however that ends: then its stdin does, too.
-"""
+"""A process that builds Parquet files, beside a worker: building takes a core and much memory for a while."""
 
 import contextlib
-import os
-import struct
-import sys
-from typing import Any, BinaryIO, Final
+from typing import Final
 
 import msgspec
 
 from lso_core.archive.layout import Kind, Period, Place
+from lso_core.aside import serve
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.rollups import decode, merge
 from lso_core.model.batches import StoredEntry
@@ -20,7 +14,6 @@ from lso_core.model.rollups import Width
 
 NICE: Final = 5
 """Folding goes first."""
-LENGTH: Final = struct.Struct("<Q")
 
 
 class Order(msgspec.Struct, array_like=True, frozen=True):
@@ -54,6 +47,9 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     newer: str | None = None
     """Set where a newer release wrote what was to be built."""
     failed: str | None = None
+
+
+_decoder = msgspec.msgpack.Decoder(Order)
 
 
 def build(order: Order) -> Answer:
@@ -107,26 +103,9 @@ def _of_rows(given: list[tuple[int, bytes]]) -> Answer:
     return Answer(files, unreadable=len(given) - len(minutes))
 
 
-def main() -> None:
-    """Serve orders until stdin ends."""
-    os.nice(NICE)
-    orders, answers = sys.stdin.buffer, sys.stdout.buffer
-    decoder = msgspec.msgpack.Decoder(Order)
-    while (frame := _read(orders)) is not None:
-        answer: Any = msgspec.msgpack.encode(build(decoder.decode(frame)))
-        answers.write(LENGTH.pack(len(answer)))
-        answers.write(answer)
-        answers.flush()
-
-
-def _read(stream: BinaryIO) -> bytes | None:
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    frame = stream.read(length)
-    return frame if len(frame) == length else None
+def _answer(frame: bytes) -> bytes:
+    return msgspec.msgpack.encode(build(_decoder.decode(frame)))
 
 
 if __name__ == "__main__":
-    main()
+    serve(_answer, NICE)

@@ -34,9 +34,9 @@ class Archived:
         self._system_id = system_id
         self._wanted = wanted
 
-    async def page(self, before: Place | None, limit: int) -> Page[SeenEvent]:
-        """Up to `limit` events before that place; none where there is no archive. Raises ArchiveError."""
-        return await self._warm.asked(self._page, before, limit) if self._warm.there else Page([], None)
+    def page(self, before: Place | None, limit: int) -> Page[SeenEvent]:
+        """Up to `limit` events before that place; none where there is no archive. Blocks. Raises ArchiveError."""
+        return self._warm.patiently(self._page, before, limit) if self._warm.there else Page([], None)
 
     def _page(self, before: Place | None, limit: int) -> Page[SeenEvent]:
         began, deadline = time.monotonic(), self._warm.limits.deadline

@@ -17,7 +17,7 @@ from lso_core.archive.tables import TIME, Writing, to_parquet
 from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64, sum_cells
 from lso_core.compute.packing import Ints, narrow
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import Tally
 from lso_core.model.rollups import Width
@@ -67,14 +67,15 @@ _WRITING: Final = Writing(
     ("number", "start", "bucket.list.element"),
 )
 _CELLS: Final = ("bucket", "bucket_stage", "bucket_count", "bucket_errors")
-WHOLE: Final = ("number", "start", "stages", *_CELLS, "event_types")
-"""The columns that make a row."""
-BY_STAGE: Final = ("number", "start", "stages", "bucket", "bucket_stage", "bucket_count")
-"""Those that make the columns of `compute.rollup_columns`."""
 _SUMS: Final = (*Tally.__struct_fields__, "revised")
+_NAMELESS: Final = tuple(f"stages.list.element.{name}" for name in _SUMS)
 _PACKED: Final = ("packed_bucket", "packed_count")
-LEAN: Final = ("number", "start", *(f"stages.list.element.{name}" for name in _SUMS), *_PACKED)
-"""Those that do where nobody asks for stages."""
+TELLING: Final = {
+    Detail.NONE: ("number", "start", *_NAMELESS, *_PACKED),
+    Detail.STAGE: ("number", "start", "stages", "bucket", "bucket_stage", "bucket_count"),
+    Detail.ERRORS: ("number", "start", *_NAMELESS, "bucket", "bucket_count", "bucket_errors"),
+}
+"""The columns of a file that make those of `compute.rollup_columns`."""
 _MOST: Final = (1 << 63) - 1
 
 
@@ -151,7 +152,7 @@ def _joined(parts: list[Int64]) -> Int64:
 
 
 def rollups_of(table: pa.Table, width: Width) -> Iterator[Numbered]:
-    """The rows of a table of WHOLE's columns, in its order."""
+    """The rows of a table of all columns, in its order."""
     for batch in table.to_batches():
         yield from _rows(batch, width)
 
@@ -182,17 +183,17 @@ def _rows(batch: pa.RecordBatch, width: Width) -> Iterator[Numbered]:
         yield Numbered(number, row)
 
 
-def columns_of(table: pa.Table) -> Iterator[RollupColumns]:
-    """The rows of a table of BY_STAGE's or of LEAN's columns by column, in its order and in pieces."""
-    return map(_columns, table.to_batches())
+def columns_of(table: pa.Table, detail: Detail) -> Iterator[RollupColumns]:
+    """The rows of a table of the columns TELLING that, by column, in its order and in pieces."""
+    return (_columns(batch, detail) for batch in table.to_batches())
 
 
-def _columns(batch: pa.RecordBatch) -> RollupColumns:
-    stages, by_stage = batch.column("stages"), "bucket" in batch.schema.names
+def _columns(batch: pa.RecordBatch, detail: Detail) -> RollupColumns:
+    stages = batch.column("stages")
     flat = stages.flatten()
     tallies = np.array([flat.field(name).to_numpy() for name in _SUMS], np.float64)
-    names = flat.field("name").to_pylist() if by_stage else []
-    cells = _cells_by_stage(batch) if by_stage else _cells_packed(batch)
+    names = flat.field("name").to_pylist() if detail is Detail.STAGE else []
+    cells = _cells_packed(batch) if detail is Detail.NONE else _cells_listed(batch)
     return RollupColumns(starts_of(batch.column("start")), np.diff(_starts(stages)), names, tallies, *cells)
 
 
@@ -202,14 +203,17 @@ def starts_of(column: pa.Array | pa.ChunkedArray) -> Ints:
     return found
 
 
-def _cells_by_stage(batch: pa.RecordBatch) -> tuple[Ints, Ints, Ints, Ints]:
-    """How many each row has, and their index, stage and count."""
-    index, stage, count = (_field(batch.column(name)).to_numpy() for name in _CELLS[:3])
-    return np.diff(_starts(batch.column("bucket"))), index, stage, count
+def _cells_listed(batch: pa.RecordBatch) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """How many each row has, and their index, stage, count and errors, as far as the batch tells them."""
+    there = set(batch.schema.names)
+    index, stage, count, errors = (
+        _field(batch.column(name)).to_numpy() if name in there else NO_CELLS for name in _CELLS
+    )
+    return np.diff(_starts(batch.column("bucket"))), index, stage, count, errors
 
 
 def _cells_packed(batch: pa.RecordBatch) -> tuple[Ints, Ints, Ints, Ints]:
-    """The same of all stages together."""
+    """The first of them, of all stages together."""
     sizes, lengths = (pc.binary_length(batch.column(name)).to_numpy().astype(np.int64) for name in _PACKED)
     index, data = (_bytes(batch.column(name)) for name in _PACKED)
     cells = sizes // 2

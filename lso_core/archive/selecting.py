@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lso_core.archive.duck import Limits
 from lso_core.archive.rollups import starts_of
-from lso_core.model.rollups import Piece, Width
+from lso_core.model.rollups import Piece
 from lso_core.store.history import too_many
 
 CELL_BYTES: Final = 48
@@ -24,7 +24,7 @@ class Selection:
 
     def __init__(self, columns: Sequence[str], most: int, limits: Limits) -> None:
         """`columns` of them, among which are `number` and `start`; of no more than `most`."""
-        self.tables: list[tuple[pa.Table, Width]] = []
+        self.tables: list[pa.Table] = []
         self._columns = list(columns)
         self._most = most
         self._limits = limits
@@ -45,7 +45,7 @@ class Selection:
         self._rows += table.num_rows
         if self._rows > self._most:
             raise too_many(self._rows, self._most)
-        self.tables.append((table, piece.width))
+        self.tables.append(table)
 
     def _groups(self, file: Any, piece: Piece) -> list[int]:
         """The row groups that may hold rows of that time; their cells are counted."""

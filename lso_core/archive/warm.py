@@ -1,6 +1,5 @@
-"""The archive as a process that answers questions sees it: few at a time, in threads, within memory and time."""
+"""The archive as a process that answers questions sees it: within memory and time."""
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -10,8 +9,6 @@ from lso_core.archive.files import Files, find_files
 from lso_core.model.errors import ArchiveError
 from lso_core.settings import Settings
 
-TURNS: Final = 2
-"""So many questions to DuckDB at once; the memory is shared out between them."""
 AGAIN: Final = 4
 """How often to look again where files went away meanwhile: small ones are merged to larger ones."""
 
@@ -24,8 +21,7 @@ class Warm:
     def __init__(self, settings: Settings) -> None:
         self._files: Files | None = find_files(settings)
         self.limits = Limits(settings.archive_memory, settings.archive_timeout)
-        self.duck = Duck(Limits(settings.archive_memory // TURNS, settings.archive_timeout))
-        self._turns = asyncio.Semaphore(TURNS)
+        self.duck = Duck(self.limits)
 
     @property
     def there(self) -> bool:
@@ -38,11 +34,6 @@ class Warm:
         if self._files is None:
             raise ArchiveError("this process reads no archive (LSO_ARCHIVE=off, or its packages are not installed)")
         return self._files
-
-    async def asked(self, question: Callable[..., Found], *about: Any) -> Found:
-        """The answer to a question that blocks. Raises ArchiveError."""
-        async with self._turns:
-            return await asyncio.to_thread(self.patiently, question, *about)
 
     def patiently(self, question: Callable[..., Found], *about: Any) -> Found:
         """The answer to a question, asked again where it meets a file that is gone. Raises ArchiveError. Blocks."""

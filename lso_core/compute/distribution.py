@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 
 from lso_core.compute import histogram
-from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
-from lso_core.compute.rollups import Column, Rollup
-from lso_core.compute.state import NO_EVENTS, Tally
+from lso_core.compute.rollup_columns import Detail, Floats, RollupColumns
+from lso_core.compute.rollups import Column
+from lso_core.compute.state import Tally
 from lso_core.model.series import Grid
 
 FINEST: Final = 1_024
@@ -37,59 +37,60 @@ class HeatMap(msgspec.Struct, frozen=True):
     """(point, bucket, count), by point and bucket; none is empty."""
 
 
-def distribution(rows: Sequence[Rollup], stage: str | None = None) -> Distribution:
+def detail_of(stage: str | None) -> Detail:
+    """What rows have to tell for the latencies of a stage, or of all."""
+    return Detail.NONE if stage is None else Detail.STAGE
+
+
+def distribution(rows: RollupColumns, stage: str | None = None) -> Distribution:
     """All latencies of the rows, or of one stage of them."""
-    tally = NO_EVENTS
-    for row in rows:
-        for name, own in row.stages.items():
-            if stage is None or name == stage:
-                tally = tally.plus(own)
-    index, counts = zip(*(_cells_of(row, stage) for row in rows), strict=True) if rows else ([], [])
-    return Distribution(tally, *histogram.sum_cells(_join(index), _join(counts)))
+    tallies, index, count, _ = _of_stage(rows, stage)
+    total, errors, timed, sum_us = tallies[:4].sum(axis=1).astype(np.int64).tolist()
+    with_latency = tallies[4:6, tallies[2] > 0].astype(np.int64)
+    low, high = (int(with_latency[0].min()), int(with_latency[1].max())) if timed else (0, 0)
+    return Distribution(Tally(total, errors, timed, sum_us, low, high), *histogram.sum_cells(index, count))
 
 
-def heat_map(rows: Sequence[Rollup], grid: Grid, parts: int, stage: str | None = None) -> HeatMap:
+def heat_map(rows: RollupColumns, grid: Grid, parts: int, stage: str | None = None) -> HeatMap:
     """The latencies by time, in `parts` buckets where they double once: a power of two up to FINEST, so that none is split."""
-    found = [(row, *_cells_of(row, stage)) for row in rows]
-    points = [np.full(len(index), (row.start_ms - grid.from_ms) // grid.step_ms, np.int64) for row, index, _ in found]
-    bucket = _coarse(_join([index for _, index, _ in found]), parts)
-    keys, counts = histogram.sum_cells(_join(points) << INDEX_BITS | bucket, _join([many for *_, many in found]))
+    _, index, count, start_ms = _of_stage(rows, stage)
+    points = (start_ms - grid.from_ms) // grid.step_ms
+    keys, counts = histogram.sum_cells(points << INDEX_BITS | _coarse(index, parts), count)
     starts, bucket = keys >> INDEX_BITS, keys & INDEX_MASK
     used, numbers = np.unique(bucket, return_inverse=True)
     low, high = _bounds(used, parts)
     return HeatMap(low, high, list(zip(starts.tolist(), numbers.tolist(), counts.tolist(), strict=True)))
 
 
-def good(rows: Sequence[Rollup], edges_ms: Sequence[int], latency_us: int | None) -> list[tuple[int, int]]:
-    """(events, good ones) between each two `edges_ms`, which ascend and cut no row.
+def good(rows: RollupColumns, edges_ms: Sequence[int], latency_us: int | None) -> list[tuple[int, int]]:
+    """(events, good ones) between each two `edges_ms`, which ascend and cut no row; with a latency, rows tell Detail.ERRORS.
 
     Good is what is no error and, where a latency is given, took no longer, as far as a histogram can tell: 0.1 %.
     """
-    sums = np.zeros((len(edges_ms) - 1, 2), np.int64)
-    most = None if latency_us is None else histogram.index_of(np.array([latency_us], np.int64))[0]
-    where = np.searchsorted(edges_ms, [row.start_ms for row in rows], side="right") - 1
-    for at, row in zip(where.tolist(), rows, strict=True):
-        total = sum(tally.total for tally in row.stages.values())
-        if most is None:
-            right = total - sum(tally.errors for tally in row.stages.values())
-        else:
-            fast = row.index <= most
-            right = int((row.count[fast] - row.errors[fast]).sum())
-        sums[at] += total, right
-    return [(total, right) for total, right in sums.tolist()]
+    where = np.searchsorted(edges_ms, rows.start_ms, side="right") - 1
+    stretches, of_tallies = len(edges_ms) - 1, np.repeat(where, rows.stages)
+    total, errors = (np.bincount(of_tallies, rows.tallies[at], stretches) for at in (0, 1))
+    if latency_us is None:
+        right = total - errors
+    else:
+        fast = rows.index <= histogram.index_of(np.array([latency_us], np.int64))[0]
+        of_cells = np.repeat(where, rows.cells)[fast]
+        right = np.bincount(of_cells, rows.count[fast].astype(np.float64) - rows.errors[fast], stretches)
+    return list(zip(total.astype(np.int64).tolist(), right.astype(np.int64).tolist(), strict=True))
 
 
-def _cells_of(row: Rollup, stage: str | None) -> tuple[Column, Column]:
+def _of_stage(rows: RollupColumns, stage: str | None) -> tuple[Floats, Int64, Int64, Int64]:
+    """Tallies; and of each cell the index, the count and the start of its row: of all events, or of one stage."""
+    index, count, start_ms = rows.index, rows.count, np.repeat(rows.start_ms, rows.cells)
     if stage is None:
-        return row.index, row.count
-    if stage not in row.stages:
-        return NO_CELLS, NO_CELLS
-    own = row.stage == list(row.stages).index(stage)
-    return row.index[own], row.count[own]
+        return rows.tallies, _wide(index), _wide(count), start_ms
+    own = np.array([name == stage for name in rows.names], np.bool_)
+    cells = own[rows.tally_of_cells]
+    return rows.tallies[:, own], _wide(index[cells]), _wide(count[cells]), start_ms[cells]
 
 
-def _join(columns: Sequence[Column]) -> Int64:
-    return np.concatenate([NO_CELLS, *columns])
+def _wide(column: Column) -> Int64:
+    return column.astype(np.int64, copy=False)
 
 
 def _coarse(index: Int64, parts: int) -> Int64:

@@ -139,20 +139,19 @@ _told_lines = msgspec.json.Decoder(_ToldEvent)
 _told_envelope = msgspec.json.Decoder(_ToldEnvelope)
 
 
-class Reading:
+class Reading(msgspec.Struct):
     """One page in the making: fed with entries of one system, newest first, until it is full."""
 
-    def __init__(self, system_id: int, wanted: Wanted, start: Place | None, limit: int) -> None:
-        self.items: list[SeenEvent] = []
-        self.next: Place | None = start
-        """Where the next entry, or the next page, goes on."""
-        self.full = False
-        self.read_bytes = 0
-        self.unreadable: list[str] = []
-        """Entries that are none: damaged, of a newer release, or Arrow's where that extra is missing."""
-        self._system_id = system_id
-        self._wanted = wanted
-        self._limit = limit
+    system_id: int
+    wanted: Wanted
+    next: Place | None
+    """Where the next entry, or the next page, goes on."""
+    limit: int
+    items: list[SeenEvent] = []
+    full: bool = False
+    read_bytes: int = 0
+    unreadable: list[str] = []
+    """Entries that are none: damaged, of a newer release, or Arrow's where that extra is missing."""
 
     def feed(self, entries: Sequence[StoredEntry]) -> None:
         """Take events until the page is full."""
@@ -170,6 +169,10 @@ class Reading:
         average = max(1, self.read_bytes // max(1, fed))
         return min(MOST_ENTRIES, max(1, (PAGE_BYTES - self.read_bytes) // average))
 
+    def rest(self) -> "Reading":
+        """The same page without what it has already."""
+        return msgspec.structs.replace(self, items=[], limit=self.limit - len(self.items))
+
     def page(self, *, ended: bool) -> Page[SeenEvent]:
         """What was read; `ended` where the stream has nothing older."""
         return Page(self.items, None if (ended and not self.full) or self.next is None else str(self.next))
@@ -177,7 +180,7 @@ class Reading:
     def _take(self, entry: StoredEntry) -> None:
         cut = columns.decode(entry.columns)
         end = self.next.index if self.next is not None and self.next.entry_id == entry.entry_id else len(cut)
-        found = np.flatnonzero(_matches(cut, entry.at_ms, self._wanted)[:end])[::-1]
+        found = np.flatnonzero(_matches(cut, entry.at_ms, self.wanted)[:end])[::-1]
         self.read_bytes += len(entry.columns) + len(entry.body)
         if len(found):
             self._read(entry, cut, found.tolist())
@@ -195,10 +198,10 @@ class Reading:
         event_at = _events(body, kind, cut)
         for index in found:
             stored = event_at(index)
-            if self._wanted.run_id is not None and stored.run_id != self._wanted.run_id:
+            if self.wanted.run_id is not None and stored.run_id != self.wanted.run_id:
                 continue
-            self.items.append(_show(self._system_id, entry, index, cut, stored))
-            if len(self.items) >= self._limit:
+            self.items.append(_show(self.system_id, entry, index, cut, stored))
+            if len(self.items) >= self.limit:
                 self.next, self.full = Place(entry.entry_id, index), True
                 return
 

@@ -1,5 +1,6 @@
-"""Rollup rows by column, as they are merged to series by the thousand: no row of them costs an object."""
+"""Rollup rows by column, as they are merged by the thousand: no row of them costs an object."""
 
+import enum
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -13,10 +14,18 @@ from lso_core.compute.rollups import Column, Rollup
 Floats = npt.NDArray[np.float64]
 
 
+class Detail(enum.StrEnum):
+    """What is told of each cell beside its index and its count."""
+
+    NONE = "none"
+    STAGE = "stage"
+    ERRORS = "errors"
+
+
 class RollupColumns(msgspec.Struct, frozen=True):
     """n rows with m tallies and c cells in all, each row's one after another.
 
-    `names` and `stage` are empty where nobody asks for stages.
+    `names` and `stage` are empty unless Detail.STAGE is told, `errors` unless Detail.ERRORS is.
     """
 
     start_ms: Int64
@@ -36,14 +45,24 @@ class RollupColumns(msgspec.Struct, frozen=True):
     """c: a position in the row's own tallies."""
     count: Column
     """c"""
+    errors: Column = NO_CELLS
+    """c: how many of the count are those of errors."""
 
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.start_ms)
 
+    @property
+    def tally_of_cells(self) -> Int64:
+        """c: the tally that each cell belongs to."""
+        first = np.cumsum(self.stages) - self.stages
+        found: Int64 = np.repeat(first, self.cells) + self.stage
+        return found
+
     @classmethod
-    def of(cls, rows: Sequence[Rollup], *, by_stage: bool) -> "RollupColumns":
+    def of(cls, rows: Sequence[Rollup], detail: Detail) -> "RollupColumns":
         """The columns of some rows."""
+        by_stage = detail is Detail.STAGE
         tallies = [
             (*msgspec.structs.astuple(tally), row.revised.get(name, 0))
             for row in rows
@@ -58,6 +77,7 @@ class RollupColumns(msgspec.Struct, frozen=True):
             _join(row.index for row in rows),
             _join(row.stage for row in rows) if by_stage else NO_CELLS,
             _join(row.count for row in rows),
+            _join(row.errors for row in rows) if detail is Detail.ERRORS else NO_CELLS,
         )
 
     @classmethod
@@ -75,6 +95,7 @@ class RollupColumns(msgspec.Struct, frozen=True):
             _join(part.index for part in some),
             _join(part.stage for part in some),
             _join(part.count for part in some),
+            _join(part.errors for part in some),
         )
 
 

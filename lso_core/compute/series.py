@@ -77,8 +77,7 @@ class _Places:
 
     def of_cells(self, rows: RollupColumns) -> Int64:
         """The place of each cell, which is that of its tally."""
-        first = np.cumsum(rows.stages) - rows.stages
-        found: Int64 = self.of_tallies[np.repeat(first, rows.cells) + rows.stage]
+        found: Int64 = self.of_tallies[rows.tally_of_cells]
         return found
 
 

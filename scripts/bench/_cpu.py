@@ -64,13 +64,15 @@ def family(pid: int | None) -> list[int]:
 
 
 def role_of(pid: int) -> str:
-    """What a process is: `api`, `worker`, `up`, `redis`, or its program's name."""
+    """What a process is: `api`, `aside` (it computes for an `api`), `worker`, `up`, `redis`, or its program's name."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return "ended"
     if "redis-server" in words or "valkey-server" in words or "redis-rdb" in words or "redis-aof" in words:
         return "redis"
+    if "api.aside.serving" in words:
+        return "aside"
     role = _ROLE.search(words)
     return role[1] if role else Path(words.split(" ")[0]).name
 

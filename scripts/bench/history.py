@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lso_core.compute import histogram, rollups
 from lso_core.compute.columns import Columns, block_of
 from lso_core.compute.fold import Arrival, fold
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.series import lines
 from lso_core.compute.state import State, Tally
@@ -148,7 +148,7 @@ def tally(latency: Any, error: Any) -> Tally:
 
 def p95(stored: list[bytes], grid: Grid) -> int:
     """What a series of one system takes: its rows decoded and merged."""
-    rows = RollupColumns.of([rollups.decode(row) for row in stored], by_stage=False)
+    rows = RollupColumns.of([rollups.decode(row) for row in stored], Detail.NONE)
     [line] = lines(rows, grid, metrics_of("p95"))
     return len(line.revised)
 

@@ -7,7 +7,8 @@ Two LSOs: one with LSO_ARCHIVE=off, and one that archives and whose archive hold
 `--systems` systems and `--days` days. In every round both in turn are sent batches of 1,000 for some seconds, as by
 `ingest.py`; the second also while `--clients` clients ask it for series, histograms, objectives, events and runs of random
 systems and spans, one question after another. Told are events a second until all of them are in /health, the ratios within a
-round, how long the questions took, and the most memory that the API processes took.
+round, CPU time without that of the processes that compute answers, how long the questions took, and the most memory that a
+process took that serves or computes them.
 """
 
 import argparse
@@ -137,8 +138,7 @@ class Questions:
         self._seconds: list[float] = []
         self._refused = 0
         self._most = 0
-        below = psutil.Process(service.pid).children(recursive=True)
-        self._apis = [one for one in below if "lso api" in " ".join(one.cmdline())]
+        self._up = psutil.Process(service.pid)
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(options.clients)]
 
     def start(self) -> None:
@@ -158,7 +158,9 @@ class Questions:
 
     def _watch(self) -> None:
         while not self._ending.wait(0.2):
-            self._most = max(self._most, *(one.memory_info().rss for one in self._apis))
+            for one in self._up.children(recursive=True):
+                if _cpu.role_of(one.pid) in {"api", "aside"}:
+                    self._most = max(self._most, one.memory_info().rss)
 
     def _ask(self, number: int) -> None:
         dice = random.Random(number)
@@ -220,14 +222,16 @@ def shown(rounds: list[_rates.Json]) -> str:
     rows: list[list[Any]] = []
     for name, title in names.items():
         visible = _rates.Rounds.of([one[name]["visible"] for one in rounds])
-        cpu = _rates.Rounds.of([sum(one[name]["cpu_us"].values()) for one in rounds])
+        cpu = _rates.Rounds.of(
+            [sum(used for role, used in one[name]["cpu_us"].items() if role != "aside") for one in rounds]
+        )
         rows.append([title, visible.text(), "" if name == "bare" else ratio(rounds, name).text(2), cpu.text(2)])
     took = sorted(second for one in rounds for second in one["questions"]["seconds"])
     refused = sum(one["questions"]["refused"] for one in rounds)
     most = max(one["questions"]["most_mb"] for one in rounds)
     about = (
         f"\n{len(took):,} questions were answered, p50 {took[len(took) // 2]:.2f} s, p99 {took[int(len(took) * 0.99)]:.2f} s; "
-        f"{refused} were refused; an API process took {most:.0f} MB at most."
+        f"{refused} were refused; an API process, or the one that computes for it, took {most:.0f} MB at most."
         if took
         else "\nNo question was answered."
     )

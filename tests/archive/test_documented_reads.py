@@ -12,7 +12,7 @@ import pytest
 from lso_core.archive.building import Order, build
 from lso_core.archive.layout import Period, Piece
 from lso_core.compute import histogram
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup, encode
 from lso_core.compute.series import lines
 from lso_core.compute.state import Tally
@@ -65,7 +65,7 @@ def test_events_by_the_hour(archive: Path) -> None:
 def test_the_percentile_of_the_page_is_that_of_lso(archive: Path) -> None:
     rows = [minute(at, chance) for chance in (np.random.default_rng(1),) for at in range(1, 181)]
     grid = Grid(BEGIN, BEGIN + 4 * Width.HOUR, Width.HOUR)
-    [line] = lines(RollupColumns.of(rows, by_stage=False), grid, metrics_of("p95"))
+    [line] = lines(RollupColumns.of(rows, Detail.NONE), grid, metrics_of("p95"))
     found = [p95 for _, p95 in run(archive, statements()[1])]
     highest = [
         max(tally.max_us for row in rows if Width.HOUR.start_of(row.start_ms) == start for tally in row.stages.values())

@@ -2,7 +2,6 @@
 
 import io
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from lso_core.archive.building import Order, build
 from lso_core.archive.layout import Kind
 from lso_core.archive.merging import Share, merged
-from lso_core.archive.rollups import BY_STAGE, LEAN, ROLLUPS, Numbered, columns_of, rollups_file, rollups_of
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.archive.rollups import ROLLUPS, TELLING, Numbered, columns_of, rollups_file, rollups_of
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup, encode, merge
 from lso_core.model.rollups import Width
 from tests.compute.test_ranks import plain
@@ -82,17 +81,18 @@ def test_nothing_stored_is_wider_than_a_spark_reader_takes() -> None:
     assert {pa.int64(), pa.binary(), pa.timestamp("ms", tz="UTC")} == set(flat)
 
 
-def columns_back(data: bytes, names: Sequence[str]) -> RollupColumns:
-    return RollupColumns.joined(columns_of(pq.ParquetFile(io.BytesIO(data)).read(list(names))))
+def columns_back(data: bytes, detail: Detail) -> RollupColumns:
+    table = pq.ParquetFile(io.BytesIO(data)).read(list(TELLING[detail]))
+    return RollupColumns.joined(columns_of(table, detail))
 
 
 @settings(max_examples=25)
-@given(st.lists(rows(), max_size=6))
-def test_columns_come_back_as_those_of_the_rows(given_: list[Rollup]) -> None:
+@given(st.lists(rows(), max_size=6), st.sampled_from([Detail.STAGE, Detail.ERRORS]))
+def test_columns_come_back_as_those_of_the_rows(given_: list[Rollup], detail: Detail) -> None:
     numbered = [Numbered(number, row) for number, row in enumerate(given_, 1)]
     ordered = [one.row for one in sorted(numbered, key=lambda one: (one.row.start_ms, one.number))]
-    wanted = RollupColumns.of(ordered, by_stage=True)
-    assert plain(wanted) == plain(columns_back(rollups_file(numbered), BY_STAGE))
+    wanted = RollupColumns.of(ordered, detail)
+    assert plain(wanted) == plain(columns_back(rollups_file(numbered), detail))
 
 
 @settings(max_examples=25)
@@ -100,8 +100,8 @@ def test_columns_come_back_as_those_of_the_rows(given_: list[Rollup]) -> None:
 def test_the_packed_cells_say_the_same_of_all_stages_together(given_: list[Rollup]) -> None:
     numbered = [Numbered(number, row) for number, row in enumerate(given_, 1)]
     ordered = [one.row for one in sorted(numbered, key=lambda one: (one.row.start_ms, one.number))]
-    found = columns_back(rollups_file(numbered), LEAN)
-    wanted = RollupColumns.of([together(row) for row in ordered], by_stage=False)
+    found = columns_back(rollups_file(numbered), Detail.NONE)
+    wanted = RollupColumns.of([together(row) for row in ordered], Detail.NONE)
     assert plain(wanted) == plain(found)
 
 

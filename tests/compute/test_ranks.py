@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lso_core.compute import histogram, ranks
 from lso_core.compute.cells import NO_CELLS
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup
 from tests.compute.plainly import needs_kernels, plainly
 from tests.compute.test_rollups import rows as rollups
@@ -99,13 +99,13 @@ def test_rows_whose_cells_are_not_all_there_are_refused() -> None:
         ranks.of_rows(WANTED, torn, np.zeros(2, np.int64), 1)
 
 
-@given(st.lists(rollups(), max_size=6), st.data(), st.booleans())
+@given(st.lists(rollups(), max_size=6), st.data(), st.sampled_from(Detail))
 @settings(max_examples=50)
-def test_joined_columns_are_those_of_all_rows(given_: list[Rollup], data: st.DataObject, by_stage: bool) -> None:
+def test_joined_columns_are_those_of_all_rows(given_: list[Rollup], data: st.DataObject, detail: Detail) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(given_)), max_size=3)))
     pieces = [given_[start:end] for start, end in zip([0, *cuts], [*cuts, len(given_)], strict=True)]
-    joined = RollupColumns.joined(RollupColumns.of(piece, by_stage=by_stage) for piece in pieces)
-    assert plain(RollupColumns.of(given_, by_stage=by_stage)) == plain(joined)
+    joined = RollupColumns.joined(RollupColumns.of(piece, detail) for piece in pieces)
+    assert plain(RollupColumns.of(given_, detail)) == plain(joined)
 
 
 def test_signed_and_unsigned_words_are_joined_without_a_loss() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lso_core.compute import distribution, histogram, rollups, series
 from lso_core.compute.fold import unwritten
-from lso_core.compute.rollup_columns import RollupColumns
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.series import Line
 from lso_core.compute.state import Tally
@@ -36,7 +36,8 @@ def rows_of(turns: Sequence[Turn]) -> tuple[list[Rollup], list[tuple[Sent, bool]
 
 def lines(rows: Sequence[Rollup], grid: Grid, metrics: Sequence[Metric], *, by_stage: bool = False) -> list[Line]:
     """The series of some rows."""
-    return series.lines(RollupColumns.of(rows, by_stage=by_stage), grid, metrics, by_stage=by_stage)
+    detail = Detail.STAGE if by_stage else Detail.NONE
+    return series.lines(RollupColumns.of(rows, detail), grid, metrics, by_stage=by_stage)
 
 
 def within(rows: Sequence[Rollup], some: Sequence[Piece]) -> list[Rollup]:
@@ -92,12 +93,13 @@ def test_a_distribution_and_a_heat_map_hold_every_latency_once(
     rows, sent = rows_of(turns)
     inside = [one for one, _ in sent if grid.from_ms <= one.time_ms < grid.to_ms]
     own = [one for one in inside if stage is None or (one.event.stage or "") == stage]
+    detail = distribution.detail_of(stage)
     us = [round((one.event.latency_ms or 0) * 1_000) for one in own]
     some = within(rows, pieces(grid.from_ms, grid.to_ms))
-    whole = distribution.distribution(some, stage)
+    whole = distribution.distribution(RollupColumns.of(some, detail), stage)
     assert (whole.tally.total, int(whole.counts.sum())) == (len(own), len(own))
     assert np.repeat(whole.index, whole.counts).tolist() == sorted(histogram.index_of(np.array(us, np.int64)).tolist())
-    found = distribution.heat_map(within(rows, grid.pieces), grid, parts, stage)
+    found = distribution.heat_map(RollupColumns.of(within(rows, grid.pieces), detail), grid, parts, stage)
     counted: dict[tuple[int, int], int] = {}
     for one, value in zip(own, us, strict=True):
         [bucket] = [at for at, low in enumerate(found.low_us) if low <= value <= found.high_us[at]]
@@ -112,7 +114,7 @@ def test_a_distribution_and_a_heat_map_hold_every_latency_once(
 def test_good_events_are_neither_wrong_nor_slow(turns: list[Turn], grid: Grid, latency_ms: float | None) -> None:
     rows, sent = rows_of(turns)
     edges = [*grid.starts, grid.to_ms]
-    some = within(rows, grid.pieces)
+    some = RollupColumns.of(within(rows, grid.pieces), Detail.ERRORS)
     limit_us = None if latency_ms is None else round(latency_ms * 1_000)
     for at, (total, right) in enumerate(distribution.good(some, edges, limit_us)):
         own = [one for one, _ in sent if edges[at] <= one.time_ms < edges[at + 1]]
@@ -146,8 +148,9 @@ def test_a_series_without_rows_is_null_throughout() -> None:
     [line] = lines([], grid, METRICS)
     assert set(map(tuple, line.values.values())) == {(None, None, None)}
     assert lines([], grid, METRICS, by_stage=True) == []
-    assert distribution.heat_map([], grid, 4).cells == []
-    assert distribution.distribution([]).tally.total == 0
+    none = RollupColumns.of([], Detail.NONE)
+    assert distribution.heat_map(none, grid, 4).cells == []
+    assert distribution.distribution(none).tally.total == 0
 
 
 def test_a_minute_with_nothing_but_heartbeats_is_null() -> None:

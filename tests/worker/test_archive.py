@@ -285,7 +285,7 @@ async def pages(room: Room, warm: Warm, system_id: int, wanted: Wanted, limit: i
         page = reading.page(ended=True)
         items, following = page.items, page.next
         if following is None:
-            more = await Archived(warm, system_id, wanted).page(reading.next, limit - len(items))
+            more = Archived(warm, system_id, wanted).page(reading.next, limit - len(items))
             items, following = [*items, *more.items], more.next
         found += [(one.entry, one.index) for one in items]
         if following is None:
@@ -300,8 +300,8 @@ async def test_files_are_built_in_a_process_beside(room: Room, settings: Setting
     one = Archiver(Archiving(room.server), files, settings, Telemetry(), lambda: CAP, builder)
     try:
         assert (await one.turn(await room.now_ms() + 1)).events == 12
-        assert builder._process is not None
-        os.kill(builder._process.pid, signal.SIGKILL)
+        assert builder._aside._process is not None
+        os.kill(builder._aside._process.pid, signal.SIGKILL)
         await filled(room, 1, name="other")
         assert (await one.turn(await room.now_ms() + 1)).failed == 1
         assert (await one.turn(await room.now_ms() + 1)).events == 3, "it is started again"
@@ -368,7 +368,7 @@ async def test_warm_events_are_filtered_as_hot_ones(room: Room, settings: Settin
         hot_answers.append(reading.page(ended=True).items)
     await turn(room)
     warm = Warm(settings)
-    assert hot_answers == [(await Archived(warm, system_id, wanted).page(None, 500)).items for wanted in wishes]
+    assert hot_answers == [(Archived(warm, system_id, wanted).page(None, 500)).items for wanted in wishes]
 
 
 KILLED = """

@@ -18,9 +18,9 @@ from lso_core.archive.files import LocalFiles
 from lso_core.archive.history import WholeHistory
 from lso_core.archive.layout import Kind, Piece
 from lso_core.archive.warm import Warm
-from lso_core.compute import columns, rollups
+from lso_core.compute import columns
 from lso_core.compute.histogram import index_of
-from lso_core.compute.rollups import Rollup
+from lso_core.compute.rollup_columns import Detail, RollupColumns
 from lso_core.model import times
 from lso_core.model.events import Event
 from lso_core.model.rollups import Width, pieces
@@ -66,7 +66,7 @@ class Simulation:
     def restart(self) -> "WholeHistory":
         """Somebody who reads and knows nothing yet."""
         server = self.room.server
-        return WholeHistory(History(server), Archiving(server), Warm(self.room.settings))
+        return WholeHistory(History(server), Archiving(server))
 
     async def send(self, count: int) -> None:
         """An entry of `count` events that arrives now; some have a time of their own, up to two days back."""
@@ -127,7 +127,7 @@ class Simulation:
         }
 
     async def check(self) -> None:
-        history = self.restart()
+        history, warm = self.restart(), Warm(self.room.settings)
         for width in Width:
             edges = sorted(
                 width.start_of(BEGIN_MS + self.chance.randint(-2 * DAY, self.now_ms - BEGIN_MS)) for _ in "ab"
@@ -135,8 +135,11 @@ class Simulation:
             ends = [(BEGIN_MS - 3 * DAY, self.now_ms + DAY), (edges[0], edges[1] + width)]
             for from_ms, to_ms in ((width.start_of(a), width.start_of(b)) for a, b in ends):
                 read = await history.read(self.system_id, pieces(from_ms, to_ms, width), 100_000)
-                rows = rollups.merge(await asyncio.to_thread(read.rollups), width)
-                assert facts_of(rows) == self.brute(from_ms, to_ms, width)
+                rows = await asyncio.to_thread(read.columns, warm, Detail.STAGE)
+                found, counted = facts_of(rows, width), self.brute(from_ms, to_ms, width)
+                assert found == counted
+                with_errors = await asyncio.to_thread(read.columns, warm, Detail.ERRORS)
+                assert with_errors.errors.sum() == sum(errors for _, errors, *_ in counted.values())
 
 
 def _facts(latencies: list[int], errors: list[bool]) -> tuple[Any, ...]:
@@ -146,13 +149,18 @@ def _facts(latencies: list[int], errors: list[bool]) -> tuple[Any, ...]:
     return len(latencies), sum(errors), sum(latencies), min(latencies), max(latencies), dict(cells)
 
 
-def facts_of(rows: list[Rollup]) -> dict[tuple[int, str], Any]:
-    found = {}
-    for row in rows:
-        for at, (name, tally) in enumerate(row.stages.items()):
-            mine = row.stage == at
-            cells = dict(zip(row.index[mine].tolist(), row.count[mine].tolist(), strict=True))
-            found[row.start_ms, name] = (tally.total, tally.errors, tally.sum_us, tally.min_us, tally.max_us, cells)
+def facts_of(rows: RollupColumns, width: Width) -> dict[tuple[int, str], Any]:
+    found: dict[tuple[int, str], Any] = {}
+    starts = [width.start_of(start) for start in np.repeat(rows.start_ms, rows.stages).tolist()]
+    places = list(zip(starts, rows.names, strict=True))
+    for place, sums in zip(places, rows.tallies.T.astype(np.int64).tolist(), strict=True):
+        total, errors, _, sum_us, low, high, _ = sums
+        have = found.setdefault(place, (0, 0, 0, low, high, {}))
+        ends = min(have[3], low), max(have[4], high)
+        found[place] = (have[0] + total, have[1] + errors, have[2] + sum_us, *ends, have[5])
+    for at, index, count in zip(*(one.tolist() for one in (rows.tally_of_cells, rows.index, rows.count)), strict=True):
+        cells = found[places[at]][5]
+        cells[index] = cells.get(index, 0) + count
     return found
 
 
