@@ -64,7 +64,7 @@ def family(pid: int | None) -> list[int]:
 
 
 def role_of(pid: int) -> str:
-    """What a process is: `api`, `aside` (it computes for an `api`), `worker`, `up`, `redis`, or its program's name."""
+    """What a process is: `api`, `aside` (computes for an `api`), `builder`, `worker`, `up`, `redis`, or its program's name."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -73,6 +73,8 @@ def role_of(pid: int) -> str:
         return "redis"
     if "api.aside.serving" in words:
         return "aside"
+    if "lso_core.archive.building" in words:
+        return "builder"
     role = _ROLE.search(words)
     return role[1] if role else Path(words.split(" ")[0]).name
 

@@ -138,7 +138,8 @@ class Questions:
         self._seconds: list[float] = []
         self._refused = 0
         self._most = 0
-        self._up = psutil.Process(service.pid)
+        answering = (one for one in _cpu.family(service.pid) if _cpu.role_of(one) in {"api", "aside"})
+        self._answering = [psutil.Process(one) for one in answering]
         self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(options.clients)]
 
     def start(self) -> None:
@@ -158,9 +159,7 @@ class Questions:
 
     def _watch(self) -> None:
         while not self._ending.wait(0.2):
-            for one in self._up.children(recursive=True):
-                if _cpu.role_of(one.pid) in {"api", "aside"}:
-                    self._most = max(self._most, one.memory_info().rss)
+            self._most = max(self._most, *(one.memory_info().rss for one in self._answering))
 
     def _ask(self, number: int) -> None:
         dice = random.Random(number)
