@@ -16,7 +16,7 @@ from lso_core.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
 
-NICE: Final = 10
+NICE: Final = 15
 """Ingest and folding go first."""
 
 
