@@ -27,11 +27,11 @@ log = structlog.get_logger(__name__)
 
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 MEDIA_TYPES: Final = NDJSON | {"application/json", libraries.ARROW}
-_reading: Final = msgspec.json.Decoder(Reading)
-_page: Final = msgspec.json.Decoder(Page[SeenEvent])
-
 INLINE_BYTES: Final = 1 << 20
 """A body up to this is decoded on the event loop; a larger one would keep everybody else waiting."""
+
+_reading: Final = msgspec.json.Decoder(Reading)
+_page: Final = msgspec.json.Decoder(Page[SeenEvent])
 
 
 class Reader(Protocol):

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import structlog
 from litestar import get
 from litestar.params import FromPath
 
@@ -26,8 +25,6 @@ from lso_core.model.series import (
     metrics_of,
     span_of,
 )
-
-log = structlog.get_logger(__name__)
 
 MOST_SYSTEMS: Final = 100
 """Most systems in one request."""
@@ -129,8 +126,8 @@ async def _series(service: Service, ids: Sequence[int], query: SeriesQuery | Man
     check_points(len(ids), grid, "step")
     series: list[msgspec.Raw] = []
     left = MOST_ROWS
+    make = partial(Series, grid=grid, metrics=metrics, by_stage=query.by is not None)
     for system_id in ids:
-        make = partial(Series, grid=grid, metrics=metrics, by_stage=query.by is not None)
         drawn = _drawn.decode(await _merged(service, system_id, grid.pieces, left, make))
         series, left = [*series, *drawn.series], left - drawn.rows
         check_points(len(series), grid, "by")

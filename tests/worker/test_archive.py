@@ -27,6 +27,7 @@ from lso_core.store import keys
 from lso_core.store.archiving import Archiving
 from lso_core.telemetry import Telemetry
 from tests.store.rooms import Room, batch
+from tests.waiting import eventually
 from worker.builder import Builder
 from worker.jobs import archive as job
 from worker.jobs.archive import Archiver, ArchiveReport
@@ -301,9 +302,12 @@ async def test_files_are_built_in_a_process_beside(room: Room, settings: Setting
     try:
         assert (await one.turn(await room.now_ms() + 1)).events == 12
         assert builder._aside._process is not None
-        os.kill(builder._aside._process.pid, signal.SIGKILL)
+        os.kill(builder._aside._process.pid, signal.SIGSTOP)  # so that it dies over its work
         await filled(room, 1, name="other")
-        assert (await one.turn(await room.now_ms() + 1)).failed == 1
+        turn = asyncio.create_task(one.turn(await room.now_ms() + 1))
+        await eventually(builder._aside._turn.locked, "it is given something to build")
+        os.kill(builder._aside._process.pid, signal.SIGKILL)
+        assert (await turn).failed == 1
         assert (await one.turn(await room.now_ms() + 1)).events == 3, "it is started again"
     finally:
         await one.close()
