@@ -191,6 +191,8 @@ async def fill(service: Service, reading: Reading, oldest_ms: int = 0, *, archiv
     page, place = await _hot_page(service, reading, f"{oldest_ms}-0" if oldest_ms else "-")
     if page.next is not None or not (archived and service.has_archive):
         return page
+    if not page.items:  # what is not hot may be of a system that there never was
+        await service.store.registry.require(reading.system_id)
     left = reading.limit - len(page.items)
     async with service.helper.turn():
         found = await service.helper.ask(ArchivedPage(reading.system_id, reading.wanted, oldest_ms, place, left))
@@ -206,8 +208,9 @@ async def _hot_page(service: Service, reading: Reading, oldest: str) -> tuple[Pa
         newest = None if whole.next is None else whole.next.newest
         async with service.helper.turn():
             entries = await service.store.reads.entries(whole.system_id, newest, count, oldest)
-            part = _reading.decode(await service.helper.ask(HotPage(whole.rest(), entries)))
-        whole = msgspec.structs.replace(part, items=[*whole.items, *part.items], limit=reading.limit)
+            if entries:
+                part = _reading.decode(await service.helper.ask(HotPage(whole.rest(), entries)))
+                whole = msgspec.structs.replace(part, items=[*whole.items, *part.items], limit=reading.limit)
         fed, ended = fed + len(entries), len(entries) < count
         count = whole.more(fed)
     if whole.unreadable:

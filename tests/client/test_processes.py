@@ -261,9 +261,9 @@ def test_a_signal_that_ends_the_process_at_once_still_ends_it(python: Python, pr
 def test_importing_the_client_brings_no_network_and_is_quick(python: Python, tmp_path: Path) -> None:
     program = """
 import sys, time
-before, began = set(sys.modules), time.perf_counter()
+before, began = set(sys.modules), time.process_time()
 import lso_core.client
-spent = time.perf_counter() - began
+spent = time.process_time() - began
 heavy = {"http", "socket", "ssl", "urllib", "urllib.parse", "uuid", "asyncio", "logging", "dataclasses", "inspect", "random"}
 assert not heavy & (set(sys.modules) - before), heavy & set(sys.modules)
 print(spent)

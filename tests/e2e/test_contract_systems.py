@@ -259,6 +259,12 @@ def test_the_id_of_a_deleted_system_is_never_used_again(http: httpx.Client, new_
         ("GET", "/health"),
         ("GET", "/metrics"),
         ("GET", "/events"),
+        ("GET", "/events?from=2026-01-01T00:00:00Z"),
+        ("GET", "/series?metric=p95&from=-1h"),
+        ("GET", "/histogram"),
+        ("GET", "/slo?objective=99"),
+        ("GET", "/runs"),
+        ("GET", "/runs/x"),
         ("POST", "/events"),
     ],
 )
