@@ -12,8 +12,8 @@ from lso_core.compute.rollups import decode, merge
 from lso_core.model.batches import StoredEntry
 from lso_core.model.rollups import Width
 
-NICE: Final = 5
-"""Folding goes first."""
+NICE: Final = 10
+"""Folding goes first, and so does ingest: of a core that all want it gets a tenth of what they do."""
 
 
 class Order(msgspec.Struct, array_like=True, frozen=True):

@@ -41,7 +41,7 @@ from lso_core.model.rollups import Width
 from lso_core.store import keys
 from lso_core.store.embedded import socket_path
 from lso_core.store.server import Server
-from scripts.bench import _rates, _target
+from scripts.bench import _cpu, _rates, _target
 from scripts.bench._requests import as_json
 from scripts.bench._requests import events as drawn
 
@@ -232,7 +232,7 @@ async def mark(socket: Path, systems: int, end_ms: int) -> None:
 
 
 def _read(service: _target.Service, systems: int, begin_ms: int, end_ms: int, rounds: int) -> list[list[float]]:
-    """Seconds of each round's answer, and of the API process' CPU time."""
+    """Seconds of each round's answer, and of CPU time of the API process and of what computes for it."""
     query = {"metric": "p95", "from": times.to_text(begin_ms), "to": times.to_text(end_ms), "step": "3600"}
     if systems > 1:
         query["systems"] = ",".join(map(str, range(1, systems + 1)))
@@ -240,9 +240,9 @@ def _read(service: _target.Service, systems: int, begin_ms: int, end_ms: int, ro
     api = _api(service)
     took = []
     for _ in range(rounds + 1):
-        began, used = time.monotonic(), sum(api.cpu_times()[:2])
+        began, meter = time.monotonic(), _cpu.Meter(api.pid)
         answer = _target.get(f"{service.url}{path}?{urllib.parse.urlencode(query)}")
-        took.append([time.monotonic() - began, sum(api.cpu_times()[:2]) - used])
+        took.append([time.monotonic() - began, sum(meter.seconds().values())])
         if any(point["p95"] is None for line in answer["series"] for point in line["points"]):
             raise SystemExit("a point has no events")
     wall, cpu = (_rates.Rounds.of([1_000 * one[at] for one in took[1:]]) for at in (0, 1))

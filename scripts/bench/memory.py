@@ -8,7 +8,7 @@ MEMORY USAGE of a system's keys tells which of them it is. Sizes do not depend o
 round is enough. The cases:
 
 - hot: events of realistic batches, with a run id a batch and with one an event, JSON and Arrow, and posted one by one;
-- idle: registered, heard of once, the window drained, the hot tier expired;
+- idle: registered, heard of once, the window drained, the hot tier expired, its row of history archived;
 - active: 5 stages, one event a second, the window of 300 s full, and an hour of rows of history;
 - busy: 5 stages and a million events in the window, whose latencies spread as widely as such events' do; and the worst that
   there is, 64 stages and latencies spread evenly over all powers of ten;
@@ -155,8 +155,8 @@ def idle(count: int) -> _rates.Json:
         asyncio.run(heard_of(lso, PARTITIONS, 60, ago_s=50))  # the first of everything makes what is there once for all
         before = used(server)
         systems = asyncio.run(heard_of(lso, count, 60, ago_s=50))
-        _target.wait_for(lambda: all(server.zcard(keys.due(p)) == 0 for p in range(PARTITIONS)), DRAIN_S, 0.5)
-        _target.wait_for(lambda: all(server.zcard(keys.hot(p)) == 0 for p in range(PARTITIONS)), DRAIN_S, 0.5)
+        for of in (keys.due, keys.hot, keys.unfiled):
+            _target.wait_for(lambda of=of: all(server.zcard(of(p)) == 0 for p in range(PARTITIONS)), DRAIN_S, 0.5)  # type: ignore[misc]
         return {"bytes": (used(server) - before) / count, "keys": key_bytes(server, systems[count // 2])}
 
 
