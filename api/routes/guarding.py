@@ -9,7 +9,7 @@ from lso_core.store.registry import Registry
 class MissingFirst:
     """A context that raises NotFoundError in place of a refusal where there is no such system.
 
-    Every POST enters one, and a generator in its place takes several times as long.
+    Every POST enters one, so it is no generator, which would take longer.
     """
 
     __slots__ = ("_registry", "_system_id")

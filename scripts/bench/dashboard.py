@@ -5,7 +5,8 @@
 It starts an LSO of its own, sends each of `--systems` systems an event a second, and opens the fleet in the machine's
 headless Chromium, in a window so high that `--tiles` tiles are in sight. A task longer than 50 ms would hold up a frame.
 Chromium's trace tells of each task of the page's main thread how long it took, and how much of that it had a CPU: where the
-machine is also used by others only the latter is the page's doing. Headless Chromium draws on the CPU, too.
+machine is also used by others only the latter is the page's doing. Headless Chromium draws on the CPU, too;
+the service gives way to it.
 Below the table stands what the longest tasks were made of.
 """
 
