@@ -110,6 +110,20 @@ class Service:
         words = re.compile(rf"(^|[/. ])lso {role}( |$)")
         return [child for child in self.tree() if words.search(_command_line(child))]
 
+    def lasting(self) -> dict[str, list[int]]:
+        """The process ids, by role, of those that live as long as the service; what builds files or answers comes and goes.
+
+        Waits for the API processes to have loaded their code: one that cannot reach its Redis meanwhile is started again.
+        """
+        wait_for(self._has_loaded, "every API process has loaded its code", START_S)
+        return {role: sorted(one.pid for one in self.children(role)) for role in ("api", "worker")}
+
+    def _has_loaded(self) -> bool:
+        """Whether no API process is as busy as one that still starts is."""
+        used = {one: sum(one.cpu_times()[:2]) for one in self.children("api")}
+        time.sleep(0.5)
+        return all(sum(one.cpu_times()[:2]) - before < 0.1 for one, before in used.items())
+
     def store_process(self) -> psutil.Process:
         """The embedded server; skips where the tests were asked to run on another."""
         if self._redis_url is not None:

@@ -28,28 +28,15 @@ def redis_oom(trial: Trial) -> None:
     """Redis out of memory, by ingest and by foreign keys: 503 with Retry-After; reads and folding go on; it heals."""
     environ = {"LSO_REDIS_MAXMEMORY": str(MAXMEMORY), "LSO_BACKLOG_BYTES": str(1 << 40)}
     service = trial.start_service("--workers", "1", environ=environ)
-    wait_for(lambda: _have_started(service), "every API process has loaded its code", HEALED_S)
-    before = _processes(service)
+    before = service.lasting()
     with service.client() as http:
         for turn in range(1, trial.size(1, 5) + 1):
             _Filling(trial, service, http, f"by_ingest_{turn}").by_ingest()
             _Filling(trial, service, http, f"by_others_{turn}").by_others()
-    after = _processes(service)
+    after = service.lasting()
     trial.check(
         before == after, f"a process was started again: {before} were there, {after} are; {service.said()[-2_000:]}"
     )
-
-
-def _processes(service: Service) -> dict[str, list[int]]:
-    """Those that live as long as the service; what builds archive files or rewrites Redis' comes and goes."""
-    return {role: sorted(one.pid for one in service.children(role)) for role in ("api", "worker")}
-
-
-def _have_started(service: Service) -> bool:
-    """Whether no API process is still loading its code, which keeps it busy; one cannot start on a full server."""
-    used = {one: sum(one.cpu_times()[:2]) for one in service.children("api")}
-    time.sleep(0.5)
-    return all(sum(one.cpu_times()[:2]) - before < 0.1 for one, before in used.items())
 
 
 class _Filling:

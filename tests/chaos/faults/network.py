@@ -56,7 +56,7 @@ class _Line:
         self._proxy = proxy
         self._store = store
         """Past the proxy."""
-        self._processes = {process.pid for process in service.tree()}
+        self._processes = service.lasting()
         with service.client() as http:
             self._systems = [register(http, window_seconds=3_600) for _ in range(8)]
         self.load = Load(service.url, [one.id for one in self._systems])
@@ -91,8 +91,10 @@ class _Line:
             self._trial.check(False, problem)
         self._trial.figures["accepted"] = self.load.accepted.total()
         self._trial.figures["duplicates"] = self.load.duplicates
-        alive = {process.pid for process in self._service.tree()}
-        self._trial.check(alive == self._processes, "a process was started again")
+        alive = self._service.lasting()
+        self._trial.check(
+            alive == self._processes, f"a process was started again: {self._processes} were there, {alive} are"
+        )
 
     def _note(self, name: str, value: float) -> None:
         """Keep the worst of all rounds."""
