@@ -40,10 +40,9 @@ class Known(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        slots = self.state.slots.values()
-        packed = sum(len(slot.cells) + len(slot.error_cells) for slot in slots)
+        state = self.state
         watched = _RUN_BYTES * len(self.runs.watched)
-        return _SYSTEM_BYTES + _SLOT_BYTES * len(slots) + packed + _CELL_BYTES * len(self.state.keys) + watched
+        return _SYSTEM_BYTES + _SLOT_BYTES * len(state.slots) + state.packed + _CELL_BYTES * len(state.keys) + watched
 
 
 def affordable() -> int:

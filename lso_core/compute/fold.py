@@ -49,12 +49,12 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     as_of_ms = max(as_of_ms, state.meta.as_of_ms)
     start_ms = window.start_of(as_of_ms)
     rolled = state.roll(start_ms)
-    dropped = frozenset(state.slots.keys() - rolled.slots.keys())
+    dropped = frozenset() if rolled is state else frozenset(state.slots.keys() - rolled.slots.keys())
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
     meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
     rows, arrived = _finished(state, written_ms), dict[int, Arrived]()
     if arrivals:
-        entries, meta = _gather(arrivals, meta, rolled.slots.values(), window)
+        entries, meta = _gather(arrivals, meta, rolled.sums, window)
         grouped = grouping(entries)
         groups = grouped.by_slot(start_ms // SLOT_MS)
         meta = _with_times(meta, groups.seen)
@@ -82,15 +82,14 @@ def _finished(state: State, before_ms: int) -> list[Rollup]:
     return unwritten(state.meta, {start: slot for start, slot in state.slots.items() if start < before_ms})
 
 
-def _gather(
-    arrivals: Sequence[Arrival], meta: Meta, slots: Collection[Slot], window: Window
-) -> tuple[list[Entry], Meta]:
-    """The arrivals with the numbers that the state has for their names, and the meta with these names."""
+def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window) -> tuple[list[Entry], Meta]:
+    """The arrivals with the numbers that the state has for their names, and the meta with these names.
+
+    `held` tells which numbers some slot still holds.
+    """
     blocks = [arrival.block for arrival in arrivals]
-    used = {number for slot in slots for number in slot.stages}
-    stages, stage = _number([b.stages for b in blocks], meta.stages, used, STAGES, 1)
-    used = {number for slot in slots for number in slot.event_types}
-    types, event_type = _number([b.event_types for b in blocks], meta.event_types, used, EVENT_TYPES, 0)
+    stages, stage = _number([b.stages for b in blocks], meta.stages, held.stages, STAGES, 1)
+    types, event_type = _number([b.event_types for b in blocks], meta.event_types, held.event_types, EVENT_TYPES, 0)
     entries = [
         Entry(
             arrival.at_ms,
@@ -118,7 +117,7 @@ def _latest(*times: int | None) -> int | None:
 
 
 def _number(
-    blocks: list[tuple[str, ...]], known: tuple[str, ...], used: set[int], cap: int, first: int
+    blocks: list[tuple[str, ...]], known: tuple[str, ...], used: Collection[int], cap: int, first: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Give every name of every block its number in the state.
 

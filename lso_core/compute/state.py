@@ -8,7 +8,7 @@ import functools
 import itertools
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -56,6 +56,19 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.sum_us + other.sum_us,
             low,
             high,
+        )
+
+    def less(self, other: "Tally") -> "Tally | None":
+        """The sums over what is left without `other`, a part of it; None where its extremes, or whether it is any, cannot be told."""
+        if other.total >= self.total or (other.timed and (other.min_us <= self.min_us or other.max_us >= self.max_us)):
+            return None
+        return Tally(
+            self.total - other.total,
+            self.errors - other.errors,
+            self.timed - other.timed,
+            self.sum_us - other.sum_us,
+            self.min_us,
+            self.max_us,
         )
 
 
@@ -172,6 +185,10 @@ class State(msgspec.Struct, frozen=True):
     """By the slot's first millisecond."""
     keys: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
     counts: Int64 = msgspec.field(default_factory=lambda: NO_CELLS)
+    sums: Slot = NO_SLOT
+    """All else of the slots added together, so that a step costs as much as what comes and goes, not as the window."""
+    packed: int = 0
+    """Bytes of the slots' cells."""
 
     def roll(self, start_ms: int) -> "State":
         """The state without the slots before `start_ms`."""
@@ -184,32 +201,78 @@ class State(msgspec.Struct, frozen=True):
             np.concatenate((self.keys, *(keys for keys, _ in found))),
             np.concatenate((self.counts, *(-counts for _, counts in found))),
         )
-        return State(self.meta, slots, keys, counts)
+        sums = _without(self.sums, gone, slots.values())
+        return State(self.meta, slots, keys, counts, sums, self.packed - _packed(gone))
 
     def add(self, arrived: dict[int, Arrived], meta: Meta) -> "State":
         """The state with what arrived added to its slots."""
         if not arrived:
-            return State(meta, self.slots, self.keys, self.counts)
-        sums = add([self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values()))
-        first, *others = arrived.values()
-        more = first.keys, first.counts
-        if others:
-            more = histogram.sum_cells(
-                np.concatenate((first.keys, *(one.keys for one in others))),
-                np.concatenate((first.counts, *(one.counts for one in others))),
-            )
-        keys, counts = histogram.add_cells(self.keys, self.counts, *more)
-        return State(meta, self.slots | dict(zip(arrived, sums, strict=True)), keys, counts)
+            return msgspec.structs.replace(self, meta=meta)
+        before, comes = [self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values())
+        after = add(before, comes)
+        keys, counts = histogram.add_cells(self.keys, self.counts, *_cells_of(comes))
+        slots = self.slots | dict(zip(arrived, after, strict=True))
+        packed = self.packed + _packed(after) - _packed([one for one in before if one is not NO_SLOT])
+        return State(meta, slots, keys, counts, functools.reduce(_plus, comes, self.sums), packed)
 
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
-    """A state with its cells added up."""
+    """A state with its slots added up."""
     found = [cells.unpack(slot.cells) for slot in slots.values()]
     keys, counts = histogram.sum_cells(
         np.concatenate((NO_CELLS, *(keys for keys, _ in found))),
         np.concatenate((NO_CELLS, *(counts for _, counts in found))),
     )
-    return State(meta, slots, keys, counts)
+    return State(meta, slots, keys, counts, functools.reduce(_plus, slots.values(), NO_SLOT), _packed(slots.values()))
+
+
+def _cells_of(arrived: list[Arrived]) -> tuple[Int64, Int64]:
+    """The cells of all, added together."""
+    first, *others = arrived
+    if not others:
+        return first.keys, first.counts
+    return histogram.sum_cells(
+        np.concatenate((first.keys, *(one.keys for one in others))),
+        np.concatenate((first.counts, *(one.counts for one in others))),
+    )
+
+
+def _packed(slots: Collection[Slot]) -> int:
+    return sum(len(slot.cells) + len(slot.error_cells) for slot in slots)
+
+
+def _plus(sums: Slot, more: Slot | Arrived) -> Slot:
+    """The sums with those of a slot; they have no cells."""
+    return Slot(
+        stages=_add_tallies(sums.stages, more.stages),
+        event_types=_add_counts(sums.event_types, more.event_types),
+        late=sums.late + more.late,
+        clock_skewed=sums.clock_skewed + more.clock_skewed,
+    )
+
+
+def _without(sums: Slot, gone: Collection[Slot], kept: Collection[Slot]) -> Slot:
+    """The sums without the slots that are gone; only where an extreme leaves with them are those that are kept looked at."""
+    leaving, stages, event_types = functools.reduce(_plus, gone, NO_SLOT), dict(sums.stages), dict(sums.event_types)
+    for number, tally in leaving.stages.items():
+        rest = stages[number].less(tally)
+        if rest is None:
+            held = [slot.stages[number] for slot in kept if number in slot.stages]
+            rest = functools.reduce(Tally.plus, held) if held else None
+        if rest is None:
+            del stages[number]
+        else:
+            stages[number] = rest
+    for number, count in leaving.event_types.items():
+        event_types[number] -= count
+        if not event_types[number] and not any(number in slot.event_types for slot in kept):
+            del event_types[number]
+    return Slot(
+        stages=stages,
+        event_types=event_types,
+        late=sums.late - leaving.late,
+        clock_skewed=sums.clock_skewed - leaving.clock_skewed,
+    )
 
 
 def encode_meta(meta: Meta) -> bytes:

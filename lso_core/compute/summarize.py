@@ -17,7 +17,7 @@ PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State, Summary]:
     """The summary at the state's `as_of`, and the state with the judgement in its meta."""
-    by_stage = _tallies(state)
+    by_stage = dict(sorted(state.sums.stages.items()))
     overall = NO_EVENTS
     for tally in by_stage.values():
         overall = overall.plus(tally)
@@ -57,29 +57,14 @@ def _steady_until(state: State, system: System, runs: Runs) -> int | None:
 
 
 def _details(state: State, by_stage: dict[int, Tally], latency: Latency, by_number: list[Latency]) -> Details:
-    event_types: dict[str, int] = {}
-    late = skewed = 0
-    for slot in state.slots.values():
-        late += slot.late
-        skewed += slot.clock_skewed
-        for number, count in slot.event_types.items():
-            name = state.meta.event_types[number]
-            event_types[name] = event_types.get(name, 0) + count
+    sums, names = state.sums, state.meta.event_types
+    event_types = {names[number]: count for number, count in sorted(sums.event_types.items())}
     stages = {
         state.meta.stages[number - 1]: StageSummary(tally.total, tally.errors, _rate(tally), of_stage)
         for (number, tally), of_stage in zip(by_stage.items(), by_number, strict=True)
         if number
     }
-    return Details(latency, stages, event_types, late, skewed)
-
-
-def _tallies(state: State) -> dict[int, Tally]:
-    """The sums over the whole window, by stage number in its order."""
-    sums: dict[int, Tally] = {}
-    for slot in state.slots.values():
-        for number, tally in slot.stages.items():
-            sums[number] = sums[number].plus(tally) if number in sums else tally
-    return dict(sorted(sums.items()))
+    return Details(latency, stages, event_types, sums.late, sums.clock_skewed)
 
 
 def _rate(tally: Tally) -> float | None:
