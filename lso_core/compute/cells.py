@@ -40,7 +40,8 @@ def unpack(packed: bytes) -> tuple[Int64, Int64]:
     if not cells:
         return NO_CELLS, NO_CELLS
     at = _HEAD.size + cells * step_width
-    return np.cumsum(widen(packed, step_width, cells, _HEAD.size)), widen(packed, count_width, cells, at)
+    keys: Int64 = np.add.accumulate(widen(packed, step_width, cells, _HEAD.size))
+    return keys, widen(packed, count_width, cells, at)
 
 
 def cut(data: bytes, at: int) -> tuple[bytes, int]:
@@ -84,17 +85,17 @@ def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list
         tables, sizes = len(packed), list(map(len, packed))
         room = sum(sizes) * (_MOST_BYTES_A_CELL // 2) + len(keys) * _MOST_BYTES_A_CELL + tables * _HEAD.size
         ends, out = np.empty(tables, np.int64), np.empty(room, np.uint8)
-        keys, counts = np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(counts, np.int64)
+        keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         status = run(
             tables,
             (ctypes.c_char_p * tables)(*packed),
             struct.pack(f"={tables}q", *sizes),
-            keys.ctypes.data,
-            counts.ctypes.data,
+            kernel.address(keys),
+            kernel.address(counts),
             struct.pack(f"={tables + 1}q", *bounds),
-            out.ctypes.data,
+            kernel.address(out),
             room,
-            ends.ctypes.data,
+            kernel.address(ends),
         )
         if status:
             raise MemoryError if status == -1 else ValueError("cells are not packed as they should be")

@@ -169,7 +169,7 @@ class Compiled:
     def _grouped(self, *how: int) -> Groups:
         results = np.empty(_HEAD_FIELDS + sum(_WIDTHS) * self._events, np.int64)
         blocks, tables = (self._blocks, self._entries), (self._tables, len(self._tables))
-        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, self._events, results.ctypes.data)
+        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, self._events, kernel.address(results))
         if status:
             raise MemoryError if status == -1 else ValueError("a block of columns is not as it was told")
         head = results[:_HEAD_FIELDS].tolist()

@@ -154,9 +154,9 @@ def _compiled_sum() -> Callable[[Int64, Int64], Cells] | None:
     run: Any = kernel.function("lso_sum_cells", address, address, number, address, address, result=number)
 
     def sum_cells(keys: Int64, counts: Int64) -> Cells:
-        keys, counts = _plain(keys), _plain(counts)
+        keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         sums = np.empty((2, len(keys)), np.int64)
-        return _found(sums, run(keys.ctypes.data, counts.ctypes.data, len(keys), *_rows_at(sums)))
+        return _found(sums, run(kernel.address(keys), kernel.address(counts), len(keys), *map(kernel.address, sums)))
 
     return sum_cells
 
@@ -170,11 +170,11 @@ def _compiled_add() -> Callable[[Int64, Int64, Int64, Int64], Cells] | None:
     run: Any = kernel.function("lso_add_cells", *table, *table, *table[:2], result=ctypes.c_int64)
 
     def add_cells(*tables: Int64) -> Cells:
-        keys, counts, more_keys, more_counts = map(_plain, tables)
+        keys, counts, more_keys, more_counts = map(kernel.numbers, tables)
         sums = np.empty((2, len(keys) + len(more_keys)), np.int64)
-        one = (keys.ctypes.data, counts.ctypes.data, len(keys))
-        other = (more_keys.ctypes.data, more_counts.ctypes.data, len(more_keys))
-        return _found(sums, run(*one, *other, *_rows_at(sums)))
+        one = (kernel.address(keys), kernel.address(counts), len(keys))
+        other = (kernel.address(more_keys), kernel.address(more_counts), len(more_keys))
+        return _found(sums, run(*one, *other, *map(kernel.address, sums)))
 
     return add_cells
 
@@ -188,10 +188,10 @@ def _compiled_pairs() -> Callable[[Int64, Int64, Int64], tuple[Int64, Int64, Int
     run: Any = kernel.function("lso_sum_pairs", *columns, ctypes.c_int64, *columns, result=ctypes.c_int64)
 
     def sum_pairs(*columns: Int64) -> tuple[Int64, Int64, Int64]:
-        keys, ones, others = map(_plain, columns)
+        keys, ones, others = map(kernel.numbers, columns)
         sums = np.empty((3, len(keys)), np.int64)
-        told = (keys.ctypes.data, ones.ctypes.data, others.ctypes.data, len(keys))
-        found = run(*told, *_rows_at(sums))
+        told = (kernel.address(keys), kernel.address(ones), kernel.address(others), len(keys))
+        found = run(*told, *map(kernel.address, sums))
         if found < 0:
             raise MemoryError
         return sums[0, :found], sums[1, :found], sums[2, :found]
@@ -210,29 +210,18 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
     )
 
     def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
-        keys, counts = _plain(keys), _plain(counts)
+        keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         parts, values = (
             struct.pack(f"={len(wanted)}q", *map(parts_of, wanted)),
             np.empty((1 + groups, len(wanted)), np.int64),
         )
-        rows = run(keys.ctypes.data, counts.ctypes.data, len(keys), parts, len(wanted), values.ctypes.data, len(values))
+        rows = run(kernel.address(keys), kernel.address(counts), len(keys), parts, len(wanted), kernel.address(values), len(values))
         if rows != len(values):
             raise MemoryError if rows == -1 else ValueError("the cells are not of as many stages as was told")
         found: list[list[int]] = values.tolist()
         return found
 
     return percentiles
-
-
-def _plain(column: Int64) -> Int64:
-    """The numbers as C wants them: one after another."""
-    return np.ascontiguousarray(column, np.int64)
-
-
-def _rows_at(sums: Int64) -> list[int]:
-    """The addresses of the rows."""
-    at, row = sums.ctypes.data, sums.strides[0]
-    return [at + row * number for number in range(len(sums))]
 
 
 def _found(sums: Int64, found: int) -> Cells:

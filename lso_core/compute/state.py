@@ -196,11 +196,8 @@ class State(msgspec.Struct, frozen=True):
         if not gone:
             return self
         slots = {start: slot for start, slot in self.slots.items() if start >= start_ms}
-        found = [cells.unpack(slot.cells) for slot in gone]
-        keys, counts = histogram.sum_cells(
-            np.concatenate((self.keys, *(keys for keys, _ in found))),
-            np.concatenate((self.counts, *(-counts for _, counts in found))),
-        )
+        less_keys, less = _together([cells.unpack(slot.cells) for slot in gone])
+        keys, counts = histogram.add_cells(self.keys, self.counts, less_keys, -less)
         sums = _without(self.sums, gone, slots.values())
         return State(self.meta, slots, keys, counts, sums, self.packed - _packed(gone))
 
@@ -210,7 +207,7 @@ class State(msgspec.Struct, frozen=True):
             return msgspec.structs.replace(self, meta=meta)
         before, comes = [self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values())
         after = add(before, comes)
-        keys, counts = histogram.add_cells(self.keys, self.counts, *_cells_of(comes))
+        keys, counts = histogram.add_cells(self.keys, self.counts, *_together([(one.keys, one.counts) for one in comes]))
         slots = self.slots | dict(zip(arrived, after, strict=True))
         packed = self.packed + _packed(after) - _packed([one for one in before if one is not NO_SLOT])
         return State(meta, slots, keys, counts, functools.reduce(_plus, comes, self.sums), packed)
@@ -218,23 +215,16 @@ class State(msgspec.Struct, frozen=True):
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
     """A state with its slots added up."""
-    found = [cells.unpack(slot.cells) for slot in slots.values()]
-    keys, counts = histogram.sum_cells(
-        np.concatenate((NO_CELLS, *(keys for keys, _ in found))),
-        np.concatenate((NO_CELLS, *(counts for _, counts in found))),
-    )
+    keys, counts = _together([cells.unpack(slot.cells) for slot in slots.values()])
     return State(meta, slots, keys, counts, functools.reduce(_plus, slots.values(), NO_SLOT), _packed(slots.values()))
 
 
-def _cells_of(arrived: list[Arrived]) -> tuple[Int64, Int64]:
-    """The cells of all, added together."""
-    first, *others = arrived
-    if not others:
-        return first.keys, first.counts
-    return histogram.sum_cells(
-        np.concatenate((first.keys, *(one.keys for one in others))),
-        np.concatenate((first.counts, *(one.counts for one in others))),
-    )
+def _together(found: Sequence[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
+    """Ascending cells added together."""
+    if len(found) == 1:
+        return found[0]
+    keys, counts = zip(*found, strict=True) if found else ((NO_CELLS,), (NO_CELLS,))
+    return histogram.sum_cells(np.concatenate(keys), np.concatenate(counts))
 
 
 def _packed(slots: Collection[Slot]) -> int:
