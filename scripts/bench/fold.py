@@ -229,7 +229,7 @@ def quiet_round(count: int, seconds: float) -> Quiet:
 async def _quiet(lso: Service, count: int, seconds: float) -> Quiet:
     async with _stock.store_of(lso) as store:
         systems = await _stock.register(store, count, WINDOW_S)
-        feeding = asyncio.create_task(_feed(store, systems, WARM_S + seconds))
+        feeding = asyncio.create_task(_feed(lso, store, systems, WARM_S + seconds))
         await asyncio.sleep(WARM_S)
         meter, began = _cpu.Meter(lso.pid), time.monotonic()
         ages_s, oldest_s = await _watch(store, systems, began + seconds)
@@ -241,16 +241,19 @@ async def _quiet(lso: Service, count: int, seconds: float) -> Quiet:
     )
 
 
-async def _feed(store: Store, systems: list[int], seconds: float) -> float:
+async def _feed(lso: Service, store: Store, systems: list[int], seconds: float) -> float:
     """An event a second to each system, spread over the second; events a second that were sent."""
     batch = _stock.batch_of([{"event_type": "success", "status": "ok", "latency_ms": 12.5, "stage": "load"}])
+    await _stock.append(store, systems[:1], batch)
+    feed = _stock.Feed.of(lso, store, systems, batch)
     share = max(1, round(len(systems) * TICK_S))
     began, sent, turn = time.monotonic(), 0, 0
     while (now := time.monotonic()) < began + seconds:
         first = (turn * share) % len(systems)
-        await _stock.append(store, systems[first : first + share], batch)
+        await asyncio.to_thread(feed.send, first, first + share)
         sent, turn = sent + len(systems[first : first + share]), turn + 1
-        await asyncio.sleep(max(0.0, began + turn * TICK_S - now))
+        await asyncio.sleep(max(0.0, began + turn * TICK_S - time.monotonic()))
+    feed.close()
     return sent / (time.monotonic() - began)
 
 
