@@ -215,7 +215,15 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
             struct.pack(f"={len(wanted)}q", *map(parts_of, wanted)),
             np.empty((1 + groups, len(wanted)), np.int64),
         )
-        rows = run(kernel.address(keys), kernel.address(counts), len(keys), parts, len(wanted), kernel.address(values), len(values))
+        rows = run(
+            kernel.address(keys),
+            kernel.address(counts),
+            len(keys),
+            parts,
+            len(wanted),
+            kernel.address(values),
+            len(values),
+        )
         if rows != len(values):
             raise MemoryError if rows == -1 else ValueError("the cells are not of as many stages as was told")
         found: list[list[int]] = values.tolist()

@@ -47,7 +47,8 @@ def function(name: str, *arguments: Any, result: Any) -> Callable[..., Any] | No
 
 def address(array: npt.NDArray[Any]) -> Any:
     """Where an array's numbers lie, as an argument of type c_void_p; `array.ctypes` takes four times as long to tell."""
-    return _PLACE.from_buffer(array) if array.flags.writeable else array.ctypes.data
+    buffer: Any = array  # its types say so from Python 3.12 on only
+    return _PLACE.from_buffer(buffer) if array.flags.writeable else array.ctypes.data
 
 
 def numbers(column: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

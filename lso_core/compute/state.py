@@ -207,7 +207,9 @@ class State(msgspec.Struct, frozen=True):
             return msgspec.structs.replace(self, meta=meta)
         before, comes = [self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values())
         after = add(before, comes)
-        keys, counts = histogram.add_cells(self.keys, self.counts, *_together([(one.keys, one.counts) for one in comes]))
+        keys, counts = histogram.add_cells(
+            self.keys, self.counts, *_together([(one.keys, one.counts) for one in comes])
+        )
         slots = self.slots | dict(zip(arrived, after, strict=True))
         packed = self.packed + _packed(after) - _packed([one for one in before if one is not NO_SLOT])
         return State(meta, slots, keys, counts, functools.reduce(_plus, comes, self.sums), packed)

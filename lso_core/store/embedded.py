@@ -211,6 +211,11 @@ class EmbeddedServer:
             "rdbcompression": "no",
             # The append-only file is all there is; no snapshots beside it.
             "save": "",
+            # What is kept of a quiet system, its settings and its rows of history are few values, but longer than the
+            # 64 bytes up to which a server would pack them; the slots of a window are many, and want a table.
+            "hash-max-listpack-entries": "32",
+            "hash-max-listpack-value": "512",
+            "zset-max-listpack-value": "512",
             # Large streams are freed beside the commands, not by them.
             "lazyfree-lazy-user-del": "yes",
             "lazyfree-lazy-user-flush": "yes",

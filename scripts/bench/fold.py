@@ -248,7 +248,7 @@ async def _feed(lso: Service, store: Store, systems: list[int], seconds: float) 
     feed = _stock.Feed.of(lso, store, systems, batch)
     share = max(1, round(len(systems) * TICK_S))
     began, sent, turn = time.monotonic(), 0, 0
-    while (now := time.monotonic()) < began + seconds:
+    while time.monotonic() < began + seconds:
         first = (turn * share) % len(systems)
         await asyncio.to_thread(feed.send, first, first + share)
         sent, turn = sent + len(systems[first : first + share]), turn + 1

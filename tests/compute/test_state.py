@@ -102,6 +102,16 @@ def test_rolling_leaves_what_was_never_rolled_in(kept: dict[int, Slot], at: int)
     fresh = state.from_slots(Meta(), {key: slot for key, slot in kept.items() if key >= start})
     assert rolled.slots.keys() == fresh.slots.keys()
     assert (rolled.keys.tolist(), rolled.counts.tolist()) == (fresh.keys.tolist(), fresh.counts.tolist())
+    assert (rolled.sums, rolled.packed) == (fresh.sums, fresh.packed)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12).map(lambda at: at * 5_000), slots(), st.booleans()), max_size=12))
+def test_the_sums_that_are_carried_along_are_those_of_the_slots(steps: list[tuple[int, Slot, bool]]) -> None:
+    carried = State()
+    for start, slot, rolls in steps:
+        carried = carried.roll(start) if rolls else carried.add({start: slot.opened()}, Meta())
+    anew = state.from_slots(Meta(), carried.slots)
+    assert (carried.sums, carried.packed) == (anew.sums, anew.packed)
 
 
 def test_a_state_is_not_changed_by_adding_to_it() -> None:

@@ -208,6 +208,19 @@ async def test_the_due_set_says_when_the_window_rolls_until_it_is_empty(room: Ro
     assert await room.server.one(("ZSCORE", due, system_id)) is None
 
 
+async def test_a_drained_window_leaves_all_but_its_slots(room: Room) -> None:
+    system_id = await waiting(room, entries=0)
+    before = await room.server.one(("HGETALL", keys.state(system_id)))
+    lease, commit = await room.lease_of(system_id), await room.prepare(system_id)
+    slots = [field for field in before if field.startswith(b"s")]
+    assert slots
+    drained = msgspec.structs.replace(commit, due_ms=None, slots={}, dropped=slots)
+    assert await room.folding.commit([(lease, drained)]) == [(Outcome.DONE, 1)]
+    after = await room.server.one(("HGETALL", keys.state(system_id)))
+    moved = {b"t": commit.after.token, b"m": commit.meta}
+    assert after == {field: value for field, value in {**before, **moved}.items() if field not in slots}
+
+
 async def test_a_change_of_the_system_during_a_fold_makes_it_due_again(room: Room) -> None:
     system_id = await waiting(room)
     lease, commit = await room.lease_of(system_id), await room.prepare(system_id)

@@ -88,6 +88,9 @@ async def test_it_runs_with_what_lso_relies_on(start: Start) -> None:
         "maxmemory-policy": "noeviction",
         "save": "",
         "lazyfree-lazy-user-del": "yes",
+        "hash-max-listpack-entries": "32",
+        "hash-max-listpack-value": "512",
+        "zset-max-listpack-value": "512",
     }
     found = await ask(server, "CONFIG", "GET", *wanted)
     assert isinstance(found, list)

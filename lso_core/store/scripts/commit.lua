@@ -76,6 +76,11 @@ end
 for i = 31, dropped - 1 do fields[#fields + 1] = ARGV[i] end
 redis.call('HSET', KEYS[3], unpack(fields))
 for i = dropped + 1, rows - 1 do redis.call('HDEL', KEYS[3], ARGV[i]) end
+if ARGV[13] == '' and rows > dropped + 1 then -- the window is drained: a server packs few fields anew, but only into a new key
+  fields = redis.call('HGETALL', KEYS[3])
+  redis.call('DEL', KEYS[3])
+  redis.call('HSET', KEYS[3], unpack(fields))
+end
 
 for i = dead, #ARGV, 2 do
   local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
