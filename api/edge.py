@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from api import errors, methods
 from api.auth import Guard
-from api.routes import dashboard, stream
+from api.routes import dashboard, probes, stream
 from lso_core.model.errors import LsoError
 from lso_core.telemetry import REQUEST_ID, Telemetry
 
@@ -80,7 +80,9 @@ class Edge:
         if route != stream.PATH:  # which lasts as long as somebody looks at it
             self._seconds[route].observe(seconds)
             slow = seconds > SLOW_S
-        if status >= 400 or slow:
+        if slow or (
+            status >= 400 and route != probes.READY
+        ):  # which is asked often, and does its work where it says no
             level = "warning" if status >= 500 or slow else "info"
             getattr(log, level)(
                 "request", method=method, path=scope["path"][:200], status=status, ms=round(seconds * 1_000, 1)

@@ -1,11 +1,13 @@
 """Probes for whatever runs LSO."""
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import get
 
 from api.service import Asked, Ready, answer, service_of
 from lso_core.model.errors import UnavailableError
+
+READY: Final = "/readyz"
 
 
 @get("/healthz")
@@ -14,7 +16,7 @@ async def get_healthz() -> Ready:
     return answer({"status": "ok"})
 
 
-@get("/readyz")
+@get(READY)
 async def get_readyz(request: Asked) -> Ready:
     """LSO can take events and fold them."""
     problems = await service_of(request).store.reads.readiness()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ def test_it_says_where_it_listens_and_how_to_end_it(up: Service) -> None:
     lines = up.said().splitlines()
     assert any(line.startswith(f"LSO listens on {up.url} (docs at /docs). Its Redis: ") for line in lines)
     assert f"Stop it with Ctrl-C, or with: kill {up.process.pid}" in lines
+    assert "/readyz" not in up.said()  # it was asked whether it is ready until it was
 
 
 def test_each_childs_command_line_names_its_role(up: Service) -> None:
@@ -257,9 +259,9 @@ def refused(tmp_path: Path) -> Iterator[Refused]:
         command = ["up", "--port", "0", "--data-dir", str(tmp_path / "data"), *options]
         processes.append(launch(command, output, variables))
         assert processes[-1].wait(20) == 2
-        (sentence,) = output.read_text().splitlines()
-        assert sentence.startswith("lso: ")
-        return sentence.removeprefix("lso: ")
+        said = output.read_text()
+        assert re.fullmatch(r"lso: .*\n", said), f"it said more than one sentence:\n{said}"
+        return said.removeprefix("lso: ").removesuffix("\n")
 
     yield refused
     for process in processes:

@@ -16,6 +16,8 @@ from tests.waiting import wait_for
 LEASE_S = 2.0
 SETTLED_S = 30.0
 VISIBLE_S = 4.0
+LONG_PAUSE_S = "0.5"
+"""Most of a step's time, so that nearly every stop meets one with something in hand."""
 PAUSE_S = "0.15"
 """So long a control worker waits at its weak point, which is where most signals then meet it."""
 
@@ -116,8 +118,7 @@ def _stop_until_wrong(trial: Trial, stops: int, *flags: str) -> tuple[int, int]:
     service = trial.start_service("--workers", "1")
     with service.client() as http, controls(trial, service) as crew:
         system = register(http, window_seconds=3_600)
-        workers = [crew.start("--pause", PAUSE_S, *flags)]
-        workers.append(crew.start("--pause", PAUSE_S, *flags))
+        workers = [crew.start("--pause", LONG_PAUSE_S, *flags) for _ in range(2)]
         while not wrong and done < stops:
             victim = _holder(service, system, workers)
             with Load(service.url, [system.id]) as load:
