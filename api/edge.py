@@ -80,9 +80,8 @@ class Edge:
         if route != stream.PATH:  # which lasts as long as somebody looks at it
             self._seconds[route].observe(seconds)
             slow = seconds > SLOW_S
-        if slow or (
-            status >= 400 and route != probes.READY
-        ):  # which is asked often, and does its work where it says no
+        refused = status >= 400 and route != probes.READY  # which is asked often, and whose no is an answer
+        if refused or slow:
             level = "warning" if status >= 500 or slow else "info"
             getattr(log, level)(
                 "request", method=method, path=scope["path"][:200], status=status, ms=round(seconds * 1_000, 1)

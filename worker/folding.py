@@ -33,10 +33,6 @@ log = structlog.get_logger(__name__)
 
 STEP_SYSTEMS: Final = 400
 """Most systems in one step."""
-PEEKS: Final = 4
-"""A step looks at so many times as many, of all partitions together: some rest, and not every partition has its share…"""
-LEAST_PEEK: Final = 50
-"""…but at so many of each: to look at ten thousand takes longer than to fold some of them."""
 STEP_BYTES: Final = 32 << 20
 """About how many bytes of entries one step reads, as far as the last entries tell how large the next are."""
 READ_BYTES: Final = 8 << 20
@@ -194,8 +190,7 @@ class Folder:
         The busy ones go in rounds, a few at a time for as long as the step may take, and the next step goes on with them.
         """
         began = time.perf_counter()
-        looked_at = max(LEAST_PEEK, min(STEP_SYSTEMS, PEEKS * STEP_SYSTEMS // max(1, len(self._leases))))
-        peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), looked_at)
+        peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
         found = [one for one in _in_turn(peeks) if one not in self._held_back]
         if not found:
             return FoldReport()
