@@ -229,15 +229,23 @@ class Folder:
         return [chosen[system_id] for system_id in self._line]
 
     async def _fold_quiet(self, chosen: "Chosen") -> FoldReport:
-        """Read, fold and commit systems that take little time each: while Redis takes some, the next are folded."""
-        report, committing = FoldReport(), None
+        """Read, fold and commit systems that take little time each: while some are folded, Redis sends what the next want and
+        takes what the last made.
+        """
+        report, reading, committing = FoldReport(), None, None
+        portions = [chosen[at : at + QUIET_PORTION] for at in range(0, len(chosen), QUIET_PORTION)]
         try:
-            for at in range(0, len(chosen), QUIET_PORTION):
-                steps, parked = await self._fold(chosen[at : at + QUIET_PORTION])
+            for portion, following in itertools.pairwise((*portions, [])):
+                reads = await (reading or self._read(portion))
+                reading = asyncio.create_task(self._read(following))
+                steps, parked = await self._fold(portion, reads)
                 done = FoldReport() if committing is None else await committing
                 report = _plus(report, _plus(done, FoldReport(parked=parked)))
                 committing = asyncio.create_task(self._commit(steps))
         finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait({reading})
             last = FoldReport() if committing is None else await committing
         return _plus(report, last)
 
@@ -245,7 +253,7 @@ class Folder:
         """Read, fold and commit some systems."""
         if not chosen:
             return FoldReport()
-        steps, parked = await self._fold(chosen)
+        steps, parked = await self._fold(chosen, await self._read(chosen))
         return _plus(await self._commit(steps), FoldReport(parked=parked))
 
     async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
@@ -266,11 +274,15 @@ class Folder:
                 parked += await self._park(system_id, reason)
         return [known[one] for one in wanted if one in known], parked
 
-    async def _fold(self, chosen: "Chosen") -> tuple[list[Step], int]:
-        """Read so many entries of each system and fold them; one that fails is parked, the others go on."""
+    async def _read(self, chosen: "Chosen") -> "Reads":
+        """So many entries of each system."""
         self._careful = True  # until it is known that the answer was not too long for the time that it has
         reads = await self.store.read([(one.system.system_id, one.position.cursor, most) for one, most in chosen])
         self._careful = False
+        return reads
+
+    async def _fold(self, chosen: "Chosen", reads: "Reads") -> tuple[list[Step], int]:
+        """Fold what was read of each system; one that fails is parked, the others go on."""
         decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
         gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
         steps, parked, rested = [], 0, time.perf_counter()
@@ -451,6 +463,7 @@ def _within_budget(known: list[Known], *, careful: bool) -> list[tuple[Known, in
 
 
 Chosen = list[tuple[Known, int]]
+Reads = dict[int, Read | BadKeyError]
 
 
 def _parted(chosen: Chosen) -> tuple[Chosen, Chosen]:
