@@ -21,6 +21,9 @@ NO_CELLS: Final = np.empty(0, np.int64)
 _HEAD: Final = struct.Struct("<IBB")
 """cells, bytes of a step, bytes of a count."""
 _MOST_BYTES_A_CELL: Final = 16
+_LEAST_BYTES_A_CELL: Final = 2
+_PACKED: Final = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_char_p)
+"""As kernels take packed tables: where each is, and its size."""
 
 
 def pack(keys: Int64, counts: Int64) -> bytes:
@@ -71,25 +74,50 @@ def _add(packed: bytes, keys: Int64, counts: Int64) -> bytes:
     return pack(*histogram.add_cells(*unpack(packed), keys, counts)) if len(keys) else packed
 
 
+def carry(
+    keys: Int64, counts: Int64, gone: Sequence[bytes], more: Sequence[tuple[Int64, Int64]]
+) -> tuple[Int64, Int64]:
+    """Ascending cells without packed ones that are among them, and with more, each of which ascend: no cell whose count is 0.
+
+    Raises ValueError where something is not packed as it should be.
+    """
+    more_keys, more_counts = joined(more)
+    if (compiled := _compiled_carry()) is not None:
+        return compiled(keys, counts, gone, more_keys, more_counts)
+    less = [(some, -how_often) for some, how_often in map(unpack, gone)]
+    changes = histogram.sum_cells(*joined([*less, (more_keys, more_counts)]))
+    return histogram.add_cells(keys, counts, *changes)
+
+
+def joined(tables: Sequence[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
+    """The cells of all tables, one after another."""
+    if len(tables) == 1:
+        return tables[0]
+    keys, counts = zip(*tables, strict=True) if tables else ((NO_CELLS,), (NO_CELLS,))
+    return np.concatenate(keys), np.concatenate(counts)
+
+
 @functools.cache
 def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list[bytes]] | None:
     """`add` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    address, texts, number = ctypes.c_void_p, ctypes.POINTER(ctypes.c_char_p), ctypes.c_int64
-    numbers = ctypes.c_char_p
-    arguments = (number, texts, numbers, address, address, numbers, address, number, address)
+    address, number, numbers = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
+    arguments = (number, *_PACKED, address, address, numbers, address, number, address)
     run: Any = kernel.function("lso_add_packed", *arguments, result=ctypes.c_int)
 
     def add(packed: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]) -> list[bytes]:
         tables, sizes = len(packed), list(map(len, packed))
-        room = sum(sizes) * (_MOST_BYTES_A_CELL // 2) + len(keys) * _MOST_BYTES_A_CELL + tables * _HEAD.size
+        room = (
+            sum(sizes) * (_MOST_BYTES_A_CELL // _LEAST_BYTES_A_CELL)
+            + len(keys) * _MOST_BYTES_A_CELL
+            + tables * _HEAD.size
+        )
         ends, out = np.empty(tables, np.int64), np.empty(room, np.uint8)
         keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         status = run(
             tables,
-            (ctypes.c_char_p * tables)(*packed),
-            struct.pack(f"={tables}q", *sizes),
+            *_told(packed, sizes),
             kernel.address(keys),
             kernel.address(counts),
             struct.pack(f"={tables + 1}q", *bounds),
@@ -103,3 +131,41 @@ def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list
         return [bytes(found[start:end]) for start, end in itertools.pairwise(at)]
 
     return add
+
+
+@functools.cache
+def _compiled_carry() -> Callable[[Int64, Int64, Sequence[bytes], Int64, Int64], tuple[Int64, Int64]] | None:
+    """`carry` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    table = (address, address, number)
+    run: Any = kernel.function("lso_carry", *table, number, *_PACKED, *table, *table, result=number)
+
+    def carry(
+        keys: Int64, counts: Int64, gone: Sequence[bytes], more_keys: Int64, more_counts: Int64
+    ) -> tuple[Int64, Int64]:
+        keys, counts, more_keys, more_counts = map(kernel.numbers, (keys, counts, more_keys, more_counts))
+        sizes = list(map(len, gone))
+        sums = np.empty((2, len(keys) + len(more_keys) + sum(sizes) // _LEAST_BYTES_A_CELL), np.int64)
+        found = run(
+            kernel.address(keys),
+            kernel.address(counts),
+            len(keys),
+            len(gone),
+            *_told(gone, sizes),
+            kernel.address(more_keys),
+            kernel.address(more_counts),
+            len(more_keys),
+            *map(kernel.address, sums),
+            sums.shape[1],
+        )
+        if found < 0:
+            raise MemoryError if found == -1 else ValueError("cells are not packed as they should be")
+        return sums[0, :found], sums[1, :found]
+
+    return carry
+
+
+def _told(packed: Sequence[bytes], sizes: Sequence[int]) -> tuple[Any, bytes]:
+    return (ctypes.c_char_p * len(packed))(*packed), struct.pack(f"={len(sizes)}q", *sizes)

@@ -48,13 +48,13 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back)."""
     as_of_ms = max(as_of_ms, state.meta.as_of_ms)
     start_ms = window.start_of(as_of_ms)
-    rolled = state.roll(start_ms)
-    dropped = frozenset() if rolled is state else frozenset(state.slots.keys() - rolled.slots.keys())
+    dropped = state.before(start_ms)
+    held = state.sums_without(dropped)
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
     meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
     rows, arrived = _finished(state, written_ms), dict[int, Arrived]()
     if arrivals:
-        entries, meta = _gather(arrivals, meta, rolled.sums, window)
+        entries, meta = _gather(arrivals, meta, held, window)
         grouped = grouping(entries)
         groups = grouped.by_slot(start_ms // SLOT_MS)
         meta = _with_times(meta, groups.seen)
@@ -62,7 +62,7 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
         passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if groups.seen.passed else None
         after = _behind(arrived, passed, written_ms, meta)
         rows = rollups.merge([*rows, *after], Width.MINUTE) if rows and after else rows or after
-    return Folded(rolled.add(arrived, meta), frozenset(arrived), dropped, rows)
+    return Folded(state.carry(dropped, held, arrived, meta), frozenset(arrived), dropped, rows)
 
 
 def unwritten(meta: Meta, slots: dict[int, Slot]) -> list[Rollup]:

@@ -8,11 +8,10 @@ import functools
 import itertools
 import struct
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from lso_core.compute import cells, histogram
 from lso_core.compute.cells import EMPTY, NO_CELLS
@@ -129,12 +128,7 @@ def add(slots: Sequence[Slot], arrived: Sequence[Arrived]) -> list[Slot]:
 def _add_cells(packed: list[bytes], more: list[tuple[Int64, Int64]]) -> list[bytes]:
     if not any(len(keys) for keys, _ in more):
         return packed
-    keys, counts = map(_joined, zip(*more, strict=True))
-    return cells.add(packed, keys, counts, [0, *itertools.accumulate(len(keys) for keys, _ in more)])
-
-
-def _joined(columns: Sequence[Int64]) -> Int64:
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+    return cells.add(packed, *cells.joined(more), [0, *itertools.accumulate(len(keys) for keys, _ in more)])
 
 
 def _add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, Tally]:
@@ -190,43 +184,34 @@ class State(msgspec.Struct, frozen=True):
     packed: int = 0
     """Bytes of the slots' cells."""
 
-    def roll(self, start_ms: int) -> "State":
-        """The state without the slots before `start_ms`."""
-        gone = [slot for start, slot in self.slots.items() if start < start_ms]
-        if not gone:
-            return self
-        slots = {start: slot for start, slot in self.slots.items() if start >= start_ms}
-        less_keys, less = _together([cells.unpack(slot.cells) for slot in gone])
-        keys, counts = histogram.add_cells(self.keys, self.counts, less_keys, -less)
-        sums = _without(self.sums, gone, slots.values())
-        return State(self.meta, slots, keys, counts, sums, self.packed - _packed(gone))
+    def before(self, start_ms: int) -> frozenset[int]:
+        """The slots before `start_ms`."""
+        return frozenset(start for start in self.slots if start < start_ms)
 
-    def add(self, arrived: dict[int, Arrived], meta: Meta) -> "State":
-        """The state with what arrived added to its slots."""
-        if not arrived:
+    def sums_without(self, gone: Collection[int]) -> Slot:
+        """The sums without these slots."""
+        return _without(self.sums, self.slots, gone) if gone else self.sums
+
+    def carry(self, gone: Collection[int], sums: Slot, arrived: dict[int, Arrived], meta: Meta) -> "State":
+        """The state without the slots that are gone, `sums` being those without them, and with what arrived."""
+        if not gone and not arrived:
             return msgspec.structs.replace(self, meta=meta)
-        before, comes = [self.slots.get(start, NO_SLOT) for start in arrived], list(arrived.values())
+        slots, comes = dict(self.slots), list(arrived.values())
+        leaving = [slots.pop(start) for start in gone]
+        before = [slots.get(start, NO_SLOT) for start in arrived]
         after = add(before, comes)
-        keys, counts = histogram.add_cells(
-            self.keys, self.counts, *_together([(one.keys, one.counts) for one in comes])
+        slots.update(zip(arrived, after, strict=True))
+        keys, counts = cells.carry(
+            self.keys, self.counts, [slot.cells for slot in leaving], [(one.keys, one.counts) for one in comes]
         )
-        slots = self.slots | dict(zip(arrived, after, strict=True))
-        packed = self.packed + _packed(after) - _packed([one for one in before if one is not NO_SLOT])
-        return State(meta, slots, keys, counts, functools.reduce(_plus, comes, self.sums), packed)
+        packed = self.packed + _packed(after) - _packed([*leaving, *(one for one in before if one is not NO_SLOT)])
+        return State(meta, slots, keys, counts, functools.reduce(_plus, comes, sums), packed)
 
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
     """A state with its slots added up."""
-    keys, counts = _together([cells.unpack(slot.cells) for slot in slots.values()])
+    keys, counts = histogram.sum_cells(*cells.joined([cells.unpack(slot.cells) for slot in slots.values()]))
     return State(meta, slots, keys, counts, functools.reduce(_plus, slots.values(), NO_SLOT), _packed(slots.values()))
-
-
-def _together(found: Sequence[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
-    """Ascending cells added together."""
-    if len(found) == 1:
-        return found[0]
-    keys, counts = zip(*found, strict=True) if found else ((NO_CELLS,), (NO_CELLS,))
-    return histogram.sum_cells(np.concatenate(keys), np.concatenate(counts))
 
 
 def _packed(slots: Collection[Slot]) -> int:
@@ -243,13 +228,14 @@ def _plus(sums: Slot, more: Slot | Arrived) -> Slot:
     )
 
 
-def _without(sums: Slot, gone: Collection[Slot], kept: Collection[Slot]) -> Slot:
-    """The sums without the slots that are gone; only where an extreme leaves with them are those that are kept looked at."""
-    leaving, stages, event_types = functools.reduce(_plus, gone, NO_SLOT), dict(sums.stages), dict(sums.event_types)
+def _without(sums: Slot, slots: dict[int, Slot], gone: Collection[int]) -> Slot:
+    """The sums of slots without those that are gone; only where an extreme leaves with them are those that are kept looked at."""
+    leaving = functools.reduce(_plus, [slots[start] for start in gone], NO_SLOT)
+    stages, event_types = dict(sums.stages), dict(sums.event_types)
     for number, tally in leaving.stages.items():
         rest = stages[number].less(tally)
         if rest is None:
-            held = [slot.stages[number] for slot in kept if number in slot.stages]
+            held = [slot.stages[number] for slot in _others(slots, gone) if number in slot.stages]
             rest = functools.reduce(Tally.plus, held) if held else None
         if rest is None:
             del stages[number]
@@ -257,7 +243,7 @@ def _without(sums: Slot, gone: Collection[Slot], kept: Collection[Slot]) -> Slot
             stages[number] = rest
     for number, count in leaving.event_types.items():
         event_types[number] -= count
-        if not event_types[number] and not any(number in slot.event_types for slot in kept):
+        if not event_types[number] and not any(number in slot.event_types for slot in _others(slots, gone)):
             del event_types[number]
     return Slot(
         stages=stages,
@@ -265,6 +251,10 @@ def _without(sums: Slot, gone: Collection[Slot], kept: Collection[Slot]) -> Slot
         late=sums.late - leaving.late,
         clock_skewed=sums.clock_skewed - leaving.clock_skewed,
     )
+
+
+def _others(slots: dict[int, Slot], gone: Collection[int]) -> Iterable[Slot]:
+    return (slot for start, slot in slots.items() if start not in gone)
 
 
 def encode_meta(meta: Meta) -> bytes:

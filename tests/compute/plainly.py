@@ -9,6 +9,7 @@ from lso_core.compute import cells, checksum, columns, grouping, histogram, kern
 
 _COMPILED = (
     (cells, "_compiled"),
+    (cells, "_compiled_carry"),
     (checksum, "_compiled"),
     (columns, "_compiled_fits"),
     (grouping, "_compiled"),

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 from contextlib import nullcontext
 from typing import Any
 
@@ -172,6 +173,30 @@ def test_two_tables_are_added_up(one: list[tuple[int, int]], other: list[tuple[i
     assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
 
 
+@given(tables, st.lists(tables, max_size=4), st.lists(tables, max_size=4))
+def test_cells_are_carried_on_without_those_that_are_gone(
+    kept: list[tuple[int, int]], gone: list[list[tuple[int, int]]], more: list[list[tuple[int, int]]]
+) -> None:
+    sums = Counter(dict(kept))
+    for table in gone:
+        sums.update(dict(table))
+    held = sorted(sums.items())
+    args = (
+        column(held, 0),
+        column(held, 1),
+        [packed(table) for table in gone],
+        [(column(table, 0), column(table, 1)) for table in more],
+    )
+    compiled = cells.carry(*args)
+    with plainly():
+        plain = cells.carry(*args)
+    assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
+    after = Counter(dict(kept))
+    for table in more:
+        after.update(dict(table))
+    assert list(zip(*(part.tolist() for part in compiled), strict=True)) == sorted(after.items())
+
+
 cells_of_stages = st.dictionaries(
     st.integers(0, (66 << INDEX_BITS) - 1) | st.integers(0, 40), st.integers(1, 10**9), min_size=1, max_size=200
 )
@@ -208,6 +233,8 @@ def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="not packed"):
             cells.add([wrong], none, none, [0, 0])
+        with pytest.raises(ValueError, match="not packed"):
+            cells.carry(none, none, [wrong], [])
 
 
 def alike(count: int, stages: tuple[str, ...], event_types: tuple[str, ...]) -> Columns:

@@ -95,29 +95,38 @@ def test_a_tally_without_a_latency_does_not_pull_the_minimum_to_0() -> None:
     assert timed.plus(untimed) == untimed.plus(timed) == Tally(5, 1, 2, 30, 10, 20)
 
 
+def rolled(one: State, start_ms: int) -> State:
+    gone = one.before(start_ms)
+    return one.carry(gone, one.sums_without(gone), {}, one.meta)
+
+
+def added(one: State, slot: dict[int, Slot], meta: Meta = Meta()) -> State:  # noqa: B008 - it cannot change
+    return one.carry((), one.sums, {start: more.opened() for start, more in slot.items()}, meta)
+
+
 @given(st.dictionaries(st.integers(0, 12).map(lambda at: at * 5_000), slots(), max_size=4), st.integers(0, 13))
 def test_rolling_leaves_what_was_never_rolled_in(kept: dict[int, Slot], at: int) -> None:
     start = at * 5_000
-    rolled = state.from_slots(Meta(), kept).roll(start)
+    found = rolled(state.from_slots(Meta(), kept), start)
     fresh = state.from_slots(Meta(), {key: slot for key, slot in kept.items() if key >= start})
-    assert rolled.slots.keys() == fresh.slots.keys()
-    assert (rolled.keys.tolist(), rolled.counts.tolist()) == (fresh.keys.tolist(), fresh.counts.tolist())
-    assert (rolled.sums, rolled.packed) == (fresh.sums, fresh.packed)
+    assert found.slots.keys() == fresh.slots.keys()
+    assert (found.keys.tolist(), found.counts.tolist()) == (fresh.keys.tolist(), fresh.counts.tolist())
+    assert (found.sums, found.packed) == (fresh.sums, fresh.packed)
 
 
 @given(st.lists(st.tuples(st.integers(0, 12).map(lambda at: at * 5_000), slots(), st.booleans()), max_size=12))
 def test_the_sums_that_are_carried_along_are_those_of_the_slots(steps: list[tuple[int, Slot, bool]]) -> None:
     carried = State()
     for start, slot, rolls in steps:
-        carried = carried.roll(start) if rolls else carried.add({start: slot.opened()}, Meta())
+        carried = rolled(carried, start) if rolls else added(carried, {start: slot})
     anew = state.from_slots(Meta(), carried.slots)
     assert (carried.sums, carried.packed) == (anew.sums, anew.packed)
 
 
 def test_a_state_is_not_changed_by_adding_to_it() -> None:
     slot = Slot(packed([(1, 2)]), packed([(1, 1)]), {0: Tally(2, 0, 2, 2, 1, 1)}, {0: 2})
-    before = State().add({0: slot.opened()}, Meta())
-    before.add({0: slot.opened(), 5_000: slot.opened()}, Meta(as_of_ms=9))
+    before = added(State(), {0: slot})
+    added(before, {0: slot, 5_000: slot}, Meta(as_of_ms=9))
     assert (before.slots, before.counts.tolist()) == ({0: slot}, [2])
 
 

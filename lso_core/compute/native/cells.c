@@ -415,3 +415,47 @@ LSO_EXPORT int lso_add_packed(int64_t tables, const uint8_t *const *packed, cons
     free(scratch);
     return used < 0 ? -1 : 0;
 }
+
+/* How many cells tables have together; -1 where one is none. */
+static int64_t cells_in_all(int64_t tables, const uint8_t *const *packed, const int64_t *sizes)
+{
+    int64_t all = 0;
+    for (int64_t at = 0; at < tables; at++) {
+        int64_t count = cells_in(packed[at], sizes[at]);
+        if (count < 0)
+            return -1;
+        all += count;
+    }
+    return all;
+}
+
+LSO_EXPORT int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t count, int64_t tables,
+                             const uint8_t *const *packed, const int64_t *sizes, const int64_t *more_keys,
+                             const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts,
+                             int64_t room)
+{
+    int64_t gone = cells_in_all(tables, packed, sizes);
+    if (gone < 0 || more < 0 || count < 0 || more > INT64_MAX / 64 || gone + more > room || count > room - gone - more)
+        return -2;
+    size_t changes = (size_t)(gone + more), done = 0;
+    int64_t *scratch = malloc((4 * changes + 1) * sizeof *scratch);
+    if (!scratch)
+        return -1;
+    int64_t *some_keys = scratch, *some_counts = scratch + changes;
+    for (int64_t table = 0; table < tables; table++) {
+        size_t cells = (size_t)cells_in(packed[table], sizes[table]);
+        unpack(packed[table], cells, (uint64_t *)some_keys + done, (uint64_t *)some_counts + done);
+        for (size_t at = done; at < done + cells; at++)
+            some_counts[at] = (int64_t)(0 - (uint64_t)some_counts[at]);
+        done += cells;
+    }
+    if (more) {
+        memcpy(some_keys + done, more_keys, (size_t)more * sizeof *more_keys);
+        memcpy(some_counts + done, more_counts, (size_t)more * sizeof *more_counts);
+    }
+    int64_t *sum_keys = some_counts + changes, *sum_counts = sum_keys + changes;
+    int64_t sums = lso_sum_cells(some_keys, some_counts, (int64_t)changes, sum_keys, sum_counts);
+    int64_t found = sums < 0 ? -1 : lso_add_cells(keys, counts, count, sum_keys, sum_counts, sums, out_keys, out_counts);
+    free(scratch);
+    return found;
+}
