@@ -27,11 +27,11 @@ from lso_core.store.runs import RunStore
 from lso_core.store.server import Server
 from worker.cache import Cache, Known, affordable
 from worker.run_reading import NOTHING, Wanted, gather
-from worker.stepping import Decoded, MostlyUnreadableError, Step, decode, know, step
+from worker.stepping import Decoded, MostlyUnreadableError, Step, decode_all, know, step
 
 log = structlog.get_logger(__name__)
 
-STEP_SYSTEMS: Final = 400
+STEP_SYSTEMS: Final = 800
 """Most systems in one step."""
 STEP_BYTES: Final = 32 << 20
 """About how many bytes of entries one step reads, as far as the last entries tell how large the next are."""
@@ -283,7 +283,8 @@ class Folder:
 
     async def _fold(self, chosen: "Chosen", reads: "Reads") -> tuple[list[Step], int]:
         """Fold what was read of each system; one that fails is parked, the others go on."""
-        decoded = {one: decode(read.entries) for one, read in reads.items() if isinstance(read, Read)}
+        found = {one: read.entries for one, read in reads.items() if isinstance(read, Read)}
+        decoded = dict(zip(found, decode_all([*found.values()]), strict=True))
         gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
         steps, parked, rested = [], 0, time.perf_counter()
         for one, _ in chosen:

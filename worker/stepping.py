@@ -1,12 +1,14 @@
 """One system's step from what was read to what is committed. Pure: no clock, no store."""
 
 import bisect
+import itertools
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from lso_core.compute import columns, rollups, runs
-from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.compute.columns import Block, CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.runs import Advanced, Run, Runs, Tally
@@ -85,15 +87,27 @@ def fresh(system: System) -> Meta:
 
 def decode(entries: list[Entry]) -> Decoded:
     """Decode entries up to the first that a newer release wrote."""
+    [decoded] = decode_all([entries])
+    return decoded
+
+
+def decode_all(reads: Sequence[list[Entry]]) -> list[Decoded]:
+    """As `decode`, the entries of many reads."""
+    blocks = iter(columns.read_all([entry.columns for entries in reads for entry in entries]))
+    return [_decoded(entries, [*itertools.islice(blocks, len(entries))]) for entries in reads]
+
+
+def _decoded(entries: list[Entry], blocks: list[Block | None]) -> Decoded:
     taken: list[Entry] = []
     arrivals: list[Arrival] = []
     dead: list[tuple[str, str]] = []
     dead_at: list[int] = []
-    for entry in entries:
+    for entry, block in zip(entries, blocks, strict=True):
         try:
             if entry.at_ms is None:
                 raise CorruptEntryError("the entry has no time of arrival")
-            arrivals.append(Arrival(entry.at_ms, columns.read(entry.columns), entry.entry_id))
+            whole = columns.read(entry.columns) if block is None else block
+            arrivals.append(Arrival(entry.at_ms, whole, entry.entry_id))
         except NewerFormatError as error:
             return Decoded(taken, arrivals, dead, dead_at, error)
         except CorruptEntryError as error:
@@ -127,8 +141,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         raise decoded.newer
     position = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
-    meta = msgspec.structs.replace(known.state.meta, unreadable=_unreadable(known, decoded, position))
-    before = msgspec.structs.replace(known.state, meta=meta)
+    before = _with_unreadable(known.state, _unreadable(known, decoded, position))
     folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
     state, summary = summarize(folded.state, known.system, advanced.runs)
@@ -156,6 +169,12 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     events = after.events - known.position.events
     after_it = _known(known, state, after, decoded.taken, behind=end_ms is None)
     return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs), events)
+
+
+def _with_unreadable(state: State, numbers: tuple[int, ...]) -> State:
+    if numbers == state.meta.unreadable:
+        return state
+    return msgspec.structs.replace(state, meta=msgspec.structs.replace(state.meta, unreadable=numbers))
 
 
 def _advance_runs(known: Known, decoded: Decoded, gathered: Gathered, as_of_ms: int) -> Advanced:

@@ -117,7 +117,7 @@ def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list
         keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         status = run(
             tables,
-            *_told(packed, sizes),
+            *kernel.texts(packed),
             kernel.address(keys),
             kernel.address(counts),
             struct.pack(f"={tables + 1}q", *bounds),
@@ -140,32 +140,28 @@ def _compiled_carry() -> Callable[[Int64, Int64, Sequence[bytes], Int64, Int64],
         return None
     address, number = ctypes.c_void_p, ctypes.c_int64
     table = (address, address, number)
-    run: Any = kernel.function("lso_carry", *table, number, *_PACKED, *table, *table, result=number)
+    run: Any = kernel.function("lso_carry", *table, number, *_PACKED, *table, address, number, result=number)
 
     def carry(
         keys: Int64, counts: Int64, gone: Sequence[bytes], more_keys: Int64, more_counts: Int64
     ) -> tuple[Int64, Int64]:
         keys, counts, more_keys, more_counts = map(kernel.numbers, (keys, counts, more_keys, more_counts))
-        sizes = list(map(len, gone))
-        sums = np.empty((2, len(keys) + len(more_keys) + sum(sizes) // _LEAST_BYTES_A_CELL), np.int64)
+        room = len(keys) + len(more_keys) + sum(map(len, gone)) // _LEAST_BYTES_A_CELL
+        sums = np.empty((2, room), np.int64)
         found = run(
             kernel.address(keys),
             kernel.address(counts),
             len(keys),
             len(gone),
-            *_told(gone, sizes),
+            *kernel.texts(gone),
             kernel.address(more_keys),
             kernel.address(more_counts),
             len(more_keys),
-            *map(kernel.address, sums),
-            sums.shape[1],
+            kernel.address(sums),
+            room,
         )
         if found < 0:
             raise MemoryError if found == -1 else ValueError("cells are not packed as they should be")
         return sums[0, :found], sums[1, :found]
 
     return carry
-
-
-def _told(packed: Sequence[bytes], sizes: Sequence[int]) -> tuple[Any, bytes]:
-    return (ctypes.c_char_p * len(packed))(*packed), struct.pack(f"={len(sizes)}q", *sizes)

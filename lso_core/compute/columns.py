@@ -12,7 +12,7 @@ import functools
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import lz4.block
 import msgspec
@@ -37,6 +37,10 @@ _HEADER: Final = struct.Struct("<BIqBBBBI")
 """format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names."""
 _CRC: Final = struct.Struct("<I")
 _PREFIX: Final = len(MAGIC) + _HEADER.size
+
+_HEAD_WORDS: Final = 7
+_KEPT_NAMES: Final = 256
+"""Names of up to so many bytes are not read anew for each block."""
 
 _ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
 
@@ -102,7 +106,7 @@ class Columns(msgspec.Struct, frozen=True):
         return int(self.ts_ms[self.has_ts].max()) if self.has_ts.any() else None
 
 
-class _Names(msgspec.Struct, array_like=True):
+class _Names(msgspec.Struct, frozen=True, array_like=True):
     stages: tuple[str, ...]
     event_types: tuple[str, ...]
 
@@ -173,8 +177,8 @@ class Block(msgspec.Struct, frozen=True):
     """Where its columns begin."""
     count: int
     base_ms: int
-    widths: bytes
-    """Bytes of a ts offset, of a latency, of a stage, of a type."""
+    widths: int
+    """Bytes of a ts offset, of a latency, of a stage, of a type: one byte each, the lowest first."""
     stages: tuple[str, ...]
     event_types: tuple[str, ...]
     runs: RunIds | None
@@ -185,7 +189,7 @@ class Block(msgspec.Struct, frozen=True):
     def columns(self) -> Columns:
         """The columns, each as an array."""
         flags = np.frombuffer(self.data, np.uint8, self.count, self.at)
-        offsets, latency_us, stage, event_type = self._numbers()
+        offsets, latency_us, stage, event_type = self.numbers()
         has_ts = (flags & _HAS_TS).astype(np.bool_)
         return Columns(
             ts_ms=np.where(has_ts, offsets + self.base_ms, 0),
@@ -200,35 +204,11 @@ class Block(msgspec.Struct, frozen=True):
             runs=self.runs,
         )
 
-    def check(self) -> None:
-        """Raises CorruptEntryError for columns that cannot be: in no width that there is, or with positions beyond the names."""
-        if not _WIDTHS.issuperset(self.widths):
-            raise CorruptEntryError(f"a column has a width of {max(set(self.widths) - _WIDTHS)} bytes")
-        if (fits := _compiled_fits()) is not None:
-            names = len(self.stages), len(self.event_types)
-            good = fits(self.data, len(self.data), self.at, self.count, self.widths, *names)
-        else:
-            *_, stage, event_type = self._numbers()
-            good = not self.count or (
-                int(stage.max()) <= len(self.stages) and int(event_type.max()) < len(self.event_types)
-            )
-        if not good:
-            raise CorruptEntryError("a position beyond the names")
-
-    def _numbers(self) -> list[Ints]:
-        ends = itertools.accumulate(
-            self.widths, lambda at, width: at + width * self.count, initial=self.at + self.count
-        )
-        return [widen(self.data, width, self.count, at) for width, at in zip(self.widths, ends, strict=False)]
-
-
-@functools.cache
-def _compiled_fits() -> Callable[..., int] | None:
-    """Whether all positions are within the names, by a kernel."""
-    if kernel.trouble() is not None:
-        return None
-    text, number = ctypes.c_char_p, ctypes.c_int64
-    return kernel.function("lso_fits", text, number, number, number, text, number, number, result=ctypes.c_int)
+    def numbers(self) -> list[Ints]:
+        """The columns that are not flags."""
+        widths = self.widths.to_bytes(4, "little")
+        ends = itertools.accumulate(widths, lambda at, width: at + width * self.count, initial=self.at + self.count)
+        return [widen(self.data, width, self.count, at) for width, at in zip(widths, ends, strict=False)]
 
 
 def block_of(columns: Columns) -> Block:
@@ -243,14 +223,30 @@ def decode(data: bytes) -> Columns:
 
 def read(data: bytes) -> Block:
     """A block, checked. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
-    count, base, widths, names, at, runs = _read_head(data)
-    block = Block(data, at, count, base, bytes(widths), names.stages, names.event_types, runs)
-    block.check()
-    return block
+    [block] = read_all([data])
+    return _read(data) if block is None else block
 
 
-def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | None]:
-    """Count, base of ts, column widths, names, where the columns start, run ids; every length and the CRC checked."""
+def read_all(blocks: Sequence[bytes]) -> list[Block | None]:
+    """Blocks, checked, many at once; None for one at which `read` has to look closer, and perhaps to say what is wrong."""
+    if (compiled := _compiled()) is None:
+        return [None] * len(blocks)
+    return [_block(data, told) for data, told in zip(blocks, compiled(blocks), strict=True)]
+
+
+def _block(data: bytes, told: list[int]) -> Block | None:
+    at, count, base, widths, most_stage, most_type, end = told
+    try:
+        names = _names(data[_PREFIX:at])
+        runs = None if data[len(MAGIC)] == WITHOUT_RUNS else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
+    except (ValueError, IndexError):
+        return None
+    if most_stage > len(names.stages) or (count and most_type >= len(names.event_types)):
+        return None
+    return Block(data, at, count, base, widths, names.stages, names.event_types, runs)
+
+
+def _read(data: bytes) -> Block:
     if len(data) < _PREFIX + _CRC.size or not data.startswith(MAGIC):
         raise CorruptEntryError("not a block of columns")
     version, count, base, *widths, names_length = _HEADER.unpack_from(data, len(MAGIC))
@@ -264,13 +260,46 @@ def _read_head(data: bytes) -> tuple[int, int, list[int], _Names, int, RunIds | 
         raise CorruptEntryError("the block is cut off or has bytes to spare")
     if crc32(data, len(data) - _CRC.size) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
-    view = memoryview(data)
+    if not _WIDTHS.issuperset(widths):
+        raise CorruptEntryError(f"a column has a width of {max(set(widths) - _WIDTHS)} bytes")
     try:
-        names = _read_names.decode(view[_PREFIX:at])
-        runs = None if version == WITHOUT_RUNS else run_ids.decode(view[end : -_CRC.size], count)
+        names = _names(data[_PREFIX:at])
+        runs = None if version == WITHOUT_RUNS else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
     except ValueError as error:  # also of msgspec and of Unicode
         raise CorruptEntryError("the names or the run ids cannot be read") from error
-    return count, base, widths, names, at, runs
+    block = Block(data, at, count, base, int.from_bytes(widths, "little"), names.stages, names.event_types, runs)
+    *_, stage, event_type = block.numbers()
+    if count and (int(stage.max()) > len(names.stages) or int(event_type.max()) >= len(names.event_types)):
+        raise CorruptEntryError("a position beyond the names")
+    return block
+
+
+@functools.lru_cache(maxsize=10_000)
+def _known_names(data: bytes) -> _Names:
+    return _read_names.decode(data)
+
+
+def _names(data: bytes) -> _Names:
+    """The names of a block. Most blocks of a system have the same. Raises ValueError."""
+    return _known_names(data) if len(data) <= _KEPT_NAMES else _read_names.decode(data)
+
+
+@functools.cache
+def _compiled() -> Callable[[Sequence[bytes]], list[list[int]]] | None:
+    """What a kernel finds of blocks; layouts are those of native/fold.h."""
+    if kernel.trouble() is not None:
+        return None
+    texts, number = ctypes.POINTER(ctypes.c_char_p), ctypes.c_int64
+    arguments = (number, texts, ctypes.c_char_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+    run: Any = kernel.function("lso_heads", *arguments, result=None)
+
+    def heads(blocks: Sequence[bytes]) -> list[list[int]]:
+        found = np.empty((len(blocks), _HEAD_WORDS), np.int64)
+        run(len(blocks), *kernel.texts(blocks), FORMAT, WITHOUT_RUNS, kernel.address(found))
+        told: list[list[int]] = found.tolist()
+        return told
+
+    return heads
 
 
 def pack_body(body: bytes, kind: BodyKind) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 
 from lso_core.compute import rollups
 from lso_core.compute.columns import Block
-from lso_core.compute.grouping import Entry, Groups, Seen, grouping, type_table
+from lso_core.compute.grouping import Entry, Groups, Seen, Tables, grouping
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import Arrived, Meta, Slot, State
 from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
@@ -87,18 +87,13 @@ def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window)
 
     `held` tells which numbers some slot still holds.
     """
-    blocks = [arrival.block for arrival in arrivals]
-    stages, stage = _number([b.stages for b in blocks], meta.stages, held.stages, STAGES, 1)
-    types, event_type = _number([b.event_types for b in blocks], meta.event_types, held.event_types, EVENT_TYPES, 0)
+    named = dict.fromkeys((arrival.block.stages, arrival.block.event_types) for arrival in arrivals)
+    stages, stage = _number([one for one, _ in named], meta.stages, held.stages, STAGES, 1)
+    types, event_type = _number([one for _, one in named], meta.event_types, held.event_types, EVENT_TYPES, 0)
+    tables = {one: Tables.of(*one, stage, event_type) for one in named}
     entries = [
-        Entry(
-            arrival.at_ms,
-            window.start_of(arrival.at_ms),
-            block,
-            bytes((0, *map(stage.__getitem__, block.stages))),
-            type_table(block.event_types, event_type),
-        )
-        for arrival, block in zip(arrivals, blocks, strict=True)
+        Entry(one.at_ms, window.start_of(one.at_ms), one.block, tables[one.block.stages, one.block.event_types])
+        for one in arrivals
     ]
     return entries, msgspec.structs.replace(meta, stages=stages, event_types=types)
 

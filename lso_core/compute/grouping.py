@@ -6,10 +6,9 @@ numpy for machines that have no kernels.
 
 import ctypes
 import functools
-import itertools
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -42,10 +41,23 @@ class Entry(NamedTuple):
     start_ms: int
     """Of the window at its arrival: what is before that is late."""
     block: Block
+    tables: "Tables"
+
+
+class Tables(NamedTuple):
+    """The state's number of each number in a block."""
+
     stages: bytes
-    """The state's number of each number of a stage in the block."""
     event_types: bytes
-    """The same of types, as `type_table` makes it."""
+    """Each with whether it is a lifecycle event below it."""
+
+    @classmethod
+    def of(
+        cls, stages: Sequence[str], event_types: Sequence[str], stage: dict[str, int], event_type: dict[str, int]
+    ) -> Self:
+        """Those of a block with these names, by the number of each name."""
+        types = [event_type[name] << 1 | (name in LIFECYCLE) for name in event_types]
+        return cls(bytes((0, *map(stage.__getitem__, stages))), bytes(types))
 
 
 class Seen(NamedTuple):
@@ -131,11 +143,6 @@ def grouping(entries: Sequence[Entry]) -> Grouping:
     return Plain(entries) if _compiled() is None else Compiled(entries)
 
 
-def type_table(names: Sequence[str], numbers: dict[str, int]) -> bytes:
-    """The table from the numbers of types in a block to those of the state; it also tells which are lifecycle events."""
-    return bytes([numbers[name] << 1 | (name in LIFECYCLE) for name in names])
-
-
 # By a kernel. Layouts are those of native/fold.h.
 
 _HEAD_FIELDS: Final = 8
@@ -147,17 +154,19 @@ class Compiled:
     """Entries as the kernel takes them."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        tables, at = [part for entry in entries for part in (entry.stages, entry.event_types)], 0
+        tables, begins, at = bytearray(), dict[Tables, tuple[int, ...]](), 0
         fields: list[int] = []
-        begins = [0, *itertools.accumulate(map(len, tables))]
-        for place, (at_ms, start_ms, block, stages, event_types) in enumerate(entries):
-            widths = int.from_bytes(block.widths, "little")
-            fields += (at + block.at, block.count, block.base_ms, widths, at_ms, start_ms)
-            fields += (begins[2 * place], len(stages), begins[2 * place + 1], len(event_types))
+        for at_ms, start_ms, block, names in entries:
+            where = begins.get(names)
+            if where is None:
+                begin, middle = len(tables), len(tables) + len(names.stages)
+                where = begins[names] = begin, len(names.stages), middle, len(names.event_types)
+                tables += names.stages + names.event_types
+            fields += (at + block.at, block.count, block.base_ms, block.widths, at_ms, start_ms, *where)
             at += len(block.data)
         self._data = b"".join([entry.block.data for entry in entries])
         self._blocks = struct.pack(f"={len(fields)}q", *fields)
-        self._entries, self._tables = len(entries), b"".join(tables)
+        self._entries, self._tables = len(entries), bytes(tables)
         self._events = sum(entry.block.count for entry in entries)
 
     def by_slot(self, first: int) -> Groups:
@@ -256,14 +265,14 @@ def _events_of(entries: Sequence[Entry]) -> _Events:
     start = np.repeat(np.array([entry.start_ms for entry in entries], np.int64), sizes)
     ts, has_ts = _joined(cut, "ts_ms"), _joined(cut, "has_ts")
     time = np.where(has_ts, np.minimum(ts, at), at)
-    event_type = _named([entry.event_types for entry in entries], [one.event_type for one in cut])
+    event_type = _named([entry.tables.event_types for entry in entries], [one.event_type for one in cut])
     return _Events(
         at_ms=at,
         time_ms=time,
         latency_us=_joined(cut, "latency_us"),
         has_latency=_joined(cut, "has_latency"),
         error=_joined(cut, "error"),
-        stage=_named([entry.stages for entry in entries], [one.stage for one in cut]),
+        stage=_named([entry.tables.stages for entry in entries], [one.stage for one in cut]),
         event_type=event_type >> 1,
         lifecycle=(event_type & _IS_LIFECYCLE).astype(np.bool_),
         late=time < start,  # both sides of the window's start are slot boundaries, so this compares slots

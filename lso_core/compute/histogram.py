@@ -211,15 +211,12 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
 
     def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
         keys, counts = kernel.numbers(keys), kernel.numbers(counts)
-        parts, values = (
-            struct.pack(f"={len(wanted)}q", *map(parts_of, wanted)),
-            np.empty((1 + groups, len(wanted)), np.int64),
-        )
+        values = np.empty((1 + groups, len(wanted)), np.int64)
         rows = run(
             kernel.address(keys),
             kernel.address(counts),
             len(keys),
-            parts,
+            _packed_parts(wanted),
             len(wanted),
             kernel.address(values),
             len(values),
@@ -230,6 +227,11 @@ def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], 
         return found
 
     return percentiles
+
+
+@functools.lru_cache(maxsize=64)
+def _packed_parts(percentiles: tuple[float, ...]) -> bytes:
+    return struct.pack(f"={len(percentiles)}q", *map(parts_of, percentiles))
 
 
 def _found(sums: Int64, found: int) -> Cells:

@@ -5,8 +5,9 @@ Who calls one checks lengths and types himself: C believes what it is told. Whil
 
 import ctypes
 import functools
+import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -54,3 +55,8 @@ def address(array: npt.NDArray[Any]) -> Any:
 def numbers(column: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """A column as C wants it: of 64 bits, one after another."""
     return np.ascontiguousarray(column, np.int64)
+
+
+def texts(some: Sequence[bytes]) -> tuple[Any, bytes]:
+    """Where each of some bytes lie, and their sizes, as arguments of types POINTER(c_char_p) and c_char_p."""
+    return (ctypes.c_char_p * len(some))(*some), struct.pack(f"={len(some)}q", *map(len, some))

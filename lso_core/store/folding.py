@@ -5,6 +5,7 @@ somebody else holds the partition, or the system is gone, and the work is droppe
 """
 
 import enum
+import functools
 import re
 import secrets
 import struct
@@ -26,7 +27,7 @@ from lso_core.store.history import Row
 from lso_core.store.ingest import DEAD_LETTERS, UNARCHIVED
 from lso_core.store.registry import read_system, snapshot_args
 from lso_core.store.runs import RunWrites
-from lso_core.store.server import Call, Server, Value
+from lso_core.store.server import BEGINNINGS, Call, Server, Value
 
 MARK_BYTES: Final = 4 << 20
 """Folded entries are trimmed in pieces of about this many bytes, or of a sixteenth of what a partition may keep…"""
@@ -241,15 +242,14 @@ class Folding:
         ]
 
     def _commit(self, lease: Lease, commit: Commit) -> Call:
-        return Call("commit", _committed_to(commit.system.system_id), self._committed(lease, commit))
+        system_id = commit.system.system_id
+        held = (system_id, lease.owner, lease.epoch)
+        return Call("commit", _committed_to(system_id), self._committed(commit), held)
 
-    def _committed(self, lease: Lease, commit: Commit) -> tuple[Any, ...]:
-        """The arguments of a commit."""
+    def _committed(self, commit: Commit) -> tuple[Any, ...]:
+        """The arguments of a commit behind those that say who commits what."""
         after = commit.after
         return (
-            commit.system.system_id,
-            lease.owner,
-            lease.epoch,
             commit.before.cursor,
             commit.before.token,
             after.cursor,
@@ -360,6 +360,7 @@ class Folding:
         return sum(int(count or 0) for count in counts)
 
 
+@functools.lru_cache(maxsize=BEGINNINGS)
 def _committed_to(system_id: int) -> tuple[str, ...]:
     """The keys of a commit."""
     partition = partition_of(system_id)
@@ -456,13 +457,14 @@ def _parsed(head: list[bytes | None], fields: dict[bytes, bytes], runs: dict[byt
 
 def _entry(found: tuple[bytes, dict[bytes, bytes]]) -> Entry:
     entry_id, fields = found
-    at, events, columns = (fields.get(name, b"") for name in (b"at", b"n", b"c"))
+    get = fields.get
+    at, events, columns, body = get(b"at", b""), get(b"n", b""), get(b"c", b""), get(b"b", b"")
     return Entry(
         entry_id.decode(),
         int(at) if at.isdigit() else None,
         int(events) if events.isdigit() else 0,
         columns,
-        len(columns) + len(fields.get(b"b", b"")),
+        len(columns) + len(body),
     )
 
 

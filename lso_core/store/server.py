@@ -27,8 +27,8 @@ from lso_core.store.links import connect
 from lso_core.store.trips import AWAY, Beginning, Packed, Way, execute, ping
 
 OLDEST: Final = (7, 0)
-BEGINNINGS: Final = 10_000
-"""So many packed beginnings of calls are kept, of half a kilobyte each."""
+BEGINNINGS: Final = 20_000
+"""So many packed beginnings of calls are kept, of half a kilobyte to one each."""
 LAYOUT: Final = {b"version": b"1", b"partitions": b"%d" % PARTITIONS, b"slot_ms": b"%d" % SLOT_MS}
 
 _NO_WRITES: Final = ("MISCONF", "NOREPLICAS")

@@ -11,7 +11,7 @@ _COMPILED = (
     (cells, "_compiled"),
     (cells, "_compiled_carry"),
     (checksum, "_compiled"),
-    (columns, "_compiled_fits"),
+    (columns, "_compiled"),
     (grouping, "_compiled"),
     (histogram, "_compiled_add"),
     (histogram, "_compiled_pairs"),

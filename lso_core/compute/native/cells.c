@@ -431,8 +431,7 @@ static int64_t cells_in_all(int64_t tables, const uint8_t *const *packed, const 
 
 LSO_EXPORT int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t count, int64_t tables,
                              const uint8_t *const *packed, const int64_t *sizes, const int64_t *more_keys,
-                             const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts,
-                             int64_t room)
+                             const int64_t *more_counts, int64_t more, int64_t *out, int64_t room)
 {
     int64_t gone = cells_in_all(tables, packed, sizes);
     if (gone < 0 || more < 0 || count < 0 || more > INT64_MAX / 64 || gone + more > room || count > room - gone - more)
@@ -455,7 +454,7 @@ LSO_EXPORT int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t
     }
     int64_t *sum_keys = some_counts + changes, *sum_counts = sum_keys + changes;
     int64_t sums = lso_sum_cells(some_keys, some_counts, (int64_t)changes, sum_keys, sum_counts);
-    int64_t found = sums < 0 ? -1 : lso_add_cells(keys, counts, count, sum_keys, sum_counts, sums, out_keys, out_counts);
+    int64_t found = sums < 0 ? -1 : lso_add_cells(keys, counts, count, sum_keys, sum_counts, sums, out, out + room);
     free(scratch);
     return found;
 }

@@ -44,9 +44,10 @@ int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *
                    const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
 
 /* A table with ascending keys without the cells of packed ones, and with others that come in any order. Results as those of
-   lso_sum_cells; they have `room` for so many cells. Returns also -2 for a table that is none, or where that is too little. */
+   lso_sum_cells: `out` has room for so many keys, and behind them as many counts. Returns also -2 for a table that is none,
+   or where there is too little room. */
 int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t count, int64_t tables, const uint8_t *const *packed,
                   const int64_t *sizes, const int64_t *more_keys, const int64_t *more_counts, int64_t more,
-                  int64_t *out_keys, int64_t *out_counts, int64_t room);
+                  int64_t *out, int64_t room);
 
 #endif

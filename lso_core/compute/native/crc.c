@@ -1,5 +1,20 @@
 #include "crc.h"
 
+/* What four bits more make of a checksum. */
+static const uint32_t FOUR_BITS[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+                                       0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+                                       0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+
+static uint32_t by_table(const uint8_t *data, int64_t size, uint32_t crc)
+{
+    for (int64_t at = 0; at < size; at++) {
+        crc ^= data[at];
+        crc = crc >> 4 ^ FOUR_BITS[crc & 15];
+        crc = crc >> 4 ^ FOUR_BITS[crc & 15];
+    }
+    return crc;
+}
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -36,30 +51,18 @@ CARRYLESS static uint32_t remainder_of(__m128i block)
     return (uint32_t)_mm_extract_epi32(_mm_xor_si128(sum, product), 1);
 }
 
-static uint32_t by_bits(const uint8_t *data, int64_t size, uint32_t crc)
-{
-    for (int64_t at = 0; at < size; at++) {
-        crc ^= data[at];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (0xedb88320 & (0 - (crc & 1)));
-    }
-    return crc;
-}
-
 LSO_EXPORT int lso_has_crc32(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1");
 }
 
-CARRYLESS LSO_EXPORT uint32_t lso_crc32(const uint8_t *data, int64_t size, uint32_t before)
+CARRYLESS static uint32_t by_blocks(const uint8_t *data, int64_t size, uint32_t before)
 {
-    if (size < 64)
-        return ~by_bits(data, size, ~before);
     __m128i blocks[4];
     for (int at = 0; at < 4; at++)
         blocks[at] = load(data + 16 * at);
-    blocks[0] = _mm_xor_si128(blocks[0], _mm_cvtsi32_si128((int)~before));
+    blocks[0] = _mm_xor_si128(blocks[0], _mm_cvtsi32_si128((int)before));
     int64_t done = 64;
     for (; size - done >= 64; done += 64)
         for (int at = 0; at < 4; at++)
@@ -69,7 +72,7 @@ CARRYLESS LSO_EXPORT uint32_t lso_crc32(const uint8_t *data, int64_t size, uint3
         block = carry(block, OVER_128, blocks[at]);
     for (; size - done >= 16; done += 16)
         block = carry(block, OVER_128, load(data + done));
-    return ~by_bits(data + done, size - done, remainder_of(block));
+    return by_table(data + done, size - done, remainder_of(block));
 }
 
 #else
@@ -79,10 +82,11 @@ LSO_EXPORT int lso_has_crc32(void)
     return 0;
 }
 
-LSO_EXPORT uint32_t lso_crc32(const uint8_t *data, int64_t size, uint32_t before)
-{
-    (void)data, (void)size;
-    return before;
-}
+#define by_blocks by_table
 
 #endif
+
+LSO_EXPORT uint32_t lso_crc32(const uint8_t *data, int64_t size, uint32_t before)
+{
+    return ~(size >= 64 && lso_has_crc32() ? by_blocks : by_table)(data, size, ~before);
+}

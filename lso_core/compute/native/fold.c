@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cells.h"
+#include "crc.h"
 
 enum { SLOT_MS = 5000, MINUTE_MS = 60000 };
 enum { ERROR = 1, HAS_TS = 2, HAS_LATENCY = 4 }; /* flags of an event in its block */
@@ -63,6 +64,11 @@ static uint64_t most_of(const uint8_t *column, int width, int64_t count)
     return most;
 }
 
+static int64_t clamped(uint64_t number)
+{
+    return number > INT64_MAX ? INT64_MAX : (int64_t)number;
+}
+
 /* Where the columns behind the flags begin. False where they are not within the data. */
 static int find_columns(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4],
                         const uint8_t *columns[4])
@@ -80,14 +86,41 @@ static int find_columns(const uint8_t *data, int64_t size, int64_t at, int64_t c
     return 1;
 }
 
-LSO_EXPORT int lso_fits(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4],
-                        int64_t stages, int64_t types)
+enum { MAGIC = 3, VERSION = 3, COUNT = 4, BASE = 8, WIDTHS = 16, NAMES = 20, PREFIX = 24, CHECKSUM = 4 };
+
+static void read_head(const uint8_t *data, int64_t size, int format, int without_runs, int64_t *told)
 {
     const uint8_t *columns[4];
-    if (!find_columns(data, size, at, count, widths, columns) || stages < 0 || types < 0)
-        return 0;
-    return !count || (most_of(columns[2], widths[2], count) <= (uint64_t)stages &&
-                      most_of(columns[3], widths[3], count) < (uint64_t)types);
+    uint32_t count, names, checksum, widths;
+    if (size < PREFIX + CHECKSUM || memcmp(data, "LSO", MAGIC) != 0)
+        return;
+    memcpy(&count, data + COUNT, sizeof count);
+    memcpy(&names, data + NAMES, sizeof names);
+    memcpy(&widths, data + WIDTHS, sizeof widths);
+    int64_t at = PREFIX + (int64_t)names, end = size - CHECKSUM;
+    if (!find_columns(data, end, at, count, data + WIDTHS, columns))
+        return;
+    int64_t behind = columns[3] + (int64_t)count * data[WIDTHS + 3] - data;
+    if (data[VERSION] == without_runs ? behind != end : data[VERSION] != format)
+        return;
+    memcpy(&checksum, data + end, sizeof checksum);
+    if (lso_crc32(data, end, 0) != checksum)
+        return;
+    told[LSO_HEAD_AT] = at;
+    told[LSO_HEAD_COUNT] = count;
+    memcpy(told + LSO_HEAD_BASE, data + BASE, sizeof *told);
+    told[LSO_HEAD_WIDTHS] = widths;
+    told[LSO_HEAD_MOST_STAGE] = clamped(most_of(columns[2], data[WIDTHS + 2], count));
+    told[LSO_HEAD_MOST_TYPE] = clamped(most_of(columns[3], data[WIDTHS + 3], count));
+    told[LSO_HEAD_END] = behind;
+}
+
+LSO_EXPORT void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int format, int without_runs,
+                          int64_t *results)
+{
+    memset(results, 0, (size_t)blocks * LSO_HEAD_WORDS * sizeof *results);
+    for (int64_t block = 0; block < blocks; block++)
+        read_head(data[block], sizes[block], format, without_runs, results + block * LSO_HEAD_WORDS);
 }
 
 /* What is wanted, and what is found of it. Keys have as few bits as these events need, so that sorting is quick. */

@@ -4,10 +4,22 @@
 
 #include "kernel.h"
 
-/* Whether the columns of a block (flags, ts, latency, stage, type; `compute.columns`), from `at` on, are within `size`
-   bytes, and all stages at most `stages` and all types below `types`. */
-int lso_fits(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4], int64_t stages,
-             int64_t types);
+/* What is found of a block of columns (`compute.columns`). */
+enum {
+    LSO_HEAD_AT, /* where its columns begin; 0 where the block is not whole, or of another format */
+    LSO_HEAD_COUNT,
+    LSO_HEAD_BASE,
+    LSO_HEAD_WIDTHS, /* as LSO_BLOCK_WIDTHS */
+    LSO_HEAD_MOST_STAGE,
+    LSO_HEAD_MOST_TYPE,
+    LSO_HEAD_END, /* of the columns */
+    LSO_HEAD_WORDS
+};
+
+/* Looks at blocks: every length, the checksum, and what is in the columns of stages and types. A block of format
+   `without_runs` ends with its columns, one of `format` does not. */
+void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int format, int without_runs,
+               int64_t *results);
 
 /* What is told of each block. */
 enum {
