@@ -18,11 +18,10 @@ MEMORY_SHARE: Final = 8
 _SYSTEM_BYTES: Final = 4 << 10
 _SLOT_BYTES: Final = 1_500
 """What a slot costs beside its cells: a hundred small objects, with a handful of stages."""
-_CELL_BYTES: Final = 16
 _RUN_BYTES: Final = 2 << 10
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """One system as the worker last wrote or read it."""
 
     system: System
@@ -42,7 +41,7 @@ class Known(msgspec.Struct, frozen=True):
         """About how many bytes it takes."""
         state = self.state
         watched = _RUN_BYTES * len(self.runs.watched)
-        return _SYSTEM_BYTES + _SLOT_BYTES * len(state.slots) + state.packed + _CELL_BYTES * len(state.keys) + watched
+        return _SYSTEM_BYTES + _SLOT_BYTES * len(state.slots) + state.packed + len(state.cells) + watched
 
 
 def affordable() -> int:

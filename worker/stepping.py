@@ -59,7 +59,7 @@ class Decoded(msgspec.Struct, frozen=True):
     """Set where the read stops at an entry of a newer release."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """A fold that is ready to be committed, and what is known once it is."""
 
     commit: Commit

@@ -75,18 +75,26 @@ def _add(packed: bytes, keys: Int64, counts: Int64) -> bytes:
 
 
 def carry(
-    keys: Int64, counts: Int64, gone: Sequence[bytes], more: Sequence[tuple[Int64, Int64]]
-) -> tuple[Int64, Int64]:
-    """Ascending cells without packed ones that are among them, and with more, each of which ascend: no cell whose count is 0.
+    window: bytes, gone: Sequence[bytes], slots: Sequence[bytes], more: Sequence[tuple[Int64, Int64]]
+) -> tuple[bytes, list[bytes]]:
+    """A window's packed cells without those that are gone and with more, and those of its slots to which these come, one by one.
 
     Raises ValueError where something is not packed as it should be.
     """
-    more_keys, more_counts = joined(more)
+    keys, counts = joined(more)
+    bounds = [0, *itertools.accumulate(len(some) for some, _ in more)]
     if (compiled := _compiled_carry()) is not None:
-        return compiled(keys, counts, gone, more_keys, more_counts)
+        return compiled(window, gone, slots, keys, counts, bounds)
     less = [(some, -how_often) for some, how_often in map(unpack, gone)]
-    changes = histogram.sum_cells(*joined([*less, (more_keys, more_counts)]))
-    return histogram.add_cells(keys, counts, *changes)
+    changes = histogram.sum_cells(*joined([*less, (keys, counts)]))
+    return pack(*histogram.add_cells(*unpack(window), *changes)), add(slots, keys, counts, bounds)
+
+
+def percentiles(wanted: tuple[float, ...], packed: bytes, groups: int) -> list[list[int]]:
+    """As `histogram.percentiles`, of packed cells."""
+    if (compiled := _compiled_percentiles()) is not None:
+        return compiled(wanted, packed, groups)
+    return histogram.percentiles(wanted, *unpack(packed), groups)
 
 
 def joined(tables: Sequence[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
@@ -107,61 +115,74 @@ def _compiled() -> Callable[[Sequence[bytes], Int64, Int64, Sequence[int]], list
     run: Any = kernel.function("lso_add_packed", *arguments, result=ctypes.c_int)
 
     def add(packed: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]) -> list[bytes]:
-        tables, sizes = len(packed), list(map(len, packed))
-        room = (
-            sum(sizes) * (_MOST_BYTES_A_CELL // _LEAST_BYTES_A_CELL)
-            + len(keys) * _MOST_BYTES_A_CELL
-            + tables * _HEAD.size
-        )
-        ends, out = np.empty(tables, np.int64), np.empty(room, np.uint8)
+        out = _Room(packed, len(keys), len(packed))
         keys, counts = kernel.numbers(keys), kernel.numbers(counts)
-        status = run(
-            tables,
-            *kernel.texts(packed),
-            kernel.address(keys),
-            kernel.address(counts),
-            struct.pack(f"={tables + 1}q", *bounds),
-            kernel.address(out),
-            room,
-            kernel.address(ends),
-        )
-        if status:
-            raise MemoryError if status == -1 else ValueError("cells are not packed as they should be")
-        found, at = out.data, [0, *ends.tolist()]
-        return [bytes(found[start:end]) for start, end in itertools.pairwise(at)]
+        cells = kernel.address(keys), kernel.address(counts), struct.pack(f"={len(bounds)}q", *bounds)
+        return out.tables(run(len(packed), *kernel.texts(packed), *cells, *out.told()))
 
     return add
 
 
 @functools.cache
-def _compiled_carry() -> Callable[[Int64, Int64, Sequence[bytes], Int64, Int64], tuple[Int64, Int64]] | None:
+def _compiled_carry() -> Callable[..., tuple[bytes, list[bytes]]] | None:
     """`carry` by a kernel."""
     if kernel.trouble() is not None:
         return None
-    address, number = ctypes.c_void_p, ctypes.c_int64
-    table = (address, address, number)
-    run: Any = kernel.function("lso_carry", *table, number, *_PACKED, *table, address, number, result=number)
+    address, number, numbers = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
+    arguments = (number, number, *_PACKED, address, address, numbers, address, number, address)
+    run: Any = kernel.function("lso_carry", *arguments, result=ctypes.c_int)
 
     def carry(
-        keys: Int64, counts: Int64, gone: Sequence[bytes], more_keys: Int64, more_counts: Int64
-    ) -> tuple[Int64, Int64]:
-        keys, counts, more_keys, more_counts = map(kernel.numbers, (keys, counts, more_keys, more_counts))
-        room = len(keys) + len(more_keys) + sum(map(len, gone)) // _LEAST_BYTES_A_CELL
-        sums = np.empty((2, room), np.int64)
-        found = run(
-            kernel.address(keys),
-            kernel.address(counts),
-            len(keys),
-            len(gone),
-            *kernel.texts(gone),
-            kernel.address(more_keys),
-            kernel.address(more_counts),
-            len(more_keys),
-            kernel.address(sums),
-            room,
-        )
-        if found < 0:
-            raise MemoryError if found == -1 else ValueError("cells are not packed as they should be")
-        return sums[0, :found], sums[1, :found]
+        window: bytes, gone: Sequence[bytes], slots: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]
+    ) -> tuple[bytes, list[bytes]]:
+        packed, out = (window, *gone, *slots), _Room((window, *gone, *slots), 2 * len(keys), 1 + len(slots))
+        keys, counts = kernel.numbers(keys), kernel.numbers(counts)
+        cells = kernel.address(keys), kernel.address(counts), struct.pack(f"={len(bounds)}q", *bounds)
+        after, *found = out.tables(run(len(gone), len(slots), *kernel.texts(packed), *cells, *out.told()))
+        return after, found
 
     return carry
+
+
+class _Room:
+    """Where a kernel packs tables one after another."""
+
+    def __init__(self, packed: Sequence[bytes], more: int, tables: int) -> None:
+        cells = sum(map(len, packed)) // _LEAST_BYTES_A_CELL + more
+        self._bytes = np.empty(cells * _MOST_BYTES_A_CELL + tables * _HEAD.size, np.uint8)
+        self._ends = np.empty(tables, np.int64)
+
+    def told(self) -> tuple[Any, int, Any]:
+        """As a kernel takes it."""
+        return kernel.address(self._bytes), len(self._bytes), kernel.address(self._ends)
+
+    def tables(self, status: int) -> list[bytes]:
+        """What was packed. Raises what the kernel's answer stands for."""
+        if status:
+            raise MemoryError if status == -1 else ValueError("cells are not packed as they should be")
+        data, at = self._bytes.data, [0, *self._ends.tolist()]
+        return [bytes(data[start:end]) for start, end in itertools.pairwise(at)]
+
+
+@functools.cache
+def _compiled_percentiles() -> Callable[[tuple[float, ...], bytes, int], list[list[int]]] | None:
+    """`percentiles` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    text, address, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+    run: Any = kernel.function("lso_percentiles", text, number, text, number, address, number, result=number)
+
+    def percentiles(wanted: tuple[float, ...], packed: bytes, groups: int) -> list[list[int]]:
+        values = np.empty((1 + groups, len(wanted)), np.int64)
+        rows = run(packed, len(packed), _parts(wanted), len(wanted), kernel.address(values), len(values))
+        if rows != len(values):
+            raise MemoryError if rows == -1 else ValueError("the cells are not of as many stages as was told")
+        found: list[list[int]] = values.tolist()
+        return found
+
+    return percentiles
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(percentiles: tuple[float, ...]) -> bytes:
+    return struct.pack(f"={len(percentiles)}q", *map(histogram.parts_of, percentiles))

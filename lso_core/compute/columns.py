@@ -169,7 +169,7 @@ def sealed(*parts: bytes) -> bytes:
     return block + _CRC.pack(crc32(block, len(block)))
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(msgspec.Struct, frozen=True, gc=False):
     """A block that was found whole, and what is told before its columns."""
 
     data: bytes

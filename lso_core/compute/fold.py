@@ -25,7 +25,7 @@ from lso_core.model.rollups import Width
 from lso_core.model.windows import SLOT_MS, Window
 
 
-class Arrival(msgspec.Struct, frozen=True):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """One decoded entry: the events of one POST and when Redis took them."""
 
     at_ms: int
@@ -33,7 +33,7 @@ class Arrival(msgspec.Struct, frozen=True):
     entry_id: str = ""
 
 
-class Folded(msgspec.Struct, frozen=True):
+class Folded(msgspec.Struct, frozen=True, gc=False):
     """The state after a fold, the slots that differ from the one before, and what goes into history."""
 
     state: State

@@ -8,7 +8,6 @@ the Python library rounds the rank instead and can be off by a whole value.
 
 import ctypes
 import functools
-import struct
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -96,8 +95,6 @@ def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: i
 
     A key is group << INDEX_BITS | index, keys ascend, and there are cells of just so many groups, at least one.
     """
-    if (compiled := _compiled_percentiles()) is not None:
-        return compiled(wanted, keys, counts, groups)
     index = keys & INDEX_MASK
     all_index, all_counts = sum_cells(index, counts)
     starts = starts_of(keys >> INDEX_BITS)
@@ -197,41 +194,6 @@ def _compiled_pairs() -> Callable[[Int64, Int64, Int64], tuple[Int64, Int64, Int
         return sums[0, :found], sums[1, :found], sums[2, :found]
 
     return sum_pairs
-
-
-@functools.cache
-def _compiled_percentiles() -> Callable[[tuple[float, ...], Int64, Int64, int], list[list[int]]] | None:
-    """`percentiles` by a kernel."""
-    if kernel.trouble() is not None:
-        return None
-    text, address, number = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
-    run: Any = kernel.function(
-        "lso_percentiles", address, address, number, text, number, address, number, result=number
-    )
-
-    def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
-        keys, counts = kernel.numbers(keys), kernel.numbers(counts)
-        values = np.empty((1 + groups, len(wanted)), np.int64)
-        rows = run(
-            kernel.address(keys),
-            kernel.address(counts),
-            len(keys),
-            _packed_parts(wanted),
-            len(wanted),
-            kernel.address(values),
-            len(values),
-        )
-        if rows != len(values):
-            raise MemoryError if rows == -1 else ValueError("the cells are not of as many stages as was told")
-        found: list[list[int]] = values.tolist()
-        return found
-
-    return percentiles
-
-
-@functools.lru_cache(maxsize=64)
-def _packed_parts(percentiles: tuple[float, ...]) -> bytes:
-    return struct.pack(f"={len(percentiles)}q", *map(parts_of, percentiles))
 
 
 def _found(sums: Int64, found: int) -> Cells:

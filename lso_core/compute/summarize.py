@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from lso_core.compute import classify, histogram
+from lso_core.compute import cells, classify
 from lso_core.compute.runs import Runs
 from lso_core.compute.state import NO_EVENTS, State, Tally
 from lso_core.model import times
@@ -77,7 +77,7 @@ def _latencies(state: State, overall: Tally, by_stage: dict[int, Tally]) -> list
     if not timed:
         return [Latency()] * (1 + len(by_stage))
     # The cells of each stage lie together and in its order, and every stage that has cells is among the timed.
-    found = histogram.percentiles(PERCENTILES, state.keys, state.counts, len(timed))
+    found = cells.percentiles(PERCENTILES, state.cells, len(timed))
     values = dict(zip(timed, found[1:], strict=True))
     return [_latency(found[0], overall), *(_latency(values.get(number, []), by_stage[number]) for number in by_stage)]
 

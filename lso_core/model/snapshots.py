@@ -31,7 +31,7 @@ _GAP_END_TO_AS_OF = len('","as_of":"')
 _GAP_START_TO_END = len('","window_end":"')
 
 
-class Latency(msgspec.Struct, frozen=True):
+class Latency(msgspec.Struct, frozen=True, gc=False):
     """A distribution of latencies in milliseconds; every member is None where there is no event."""
 
     min: float | None = None
@@ -44,7 +44,7 @@ class Latency(msgspec.Struct, frozen=True):
     max: float | None = None
 
 
-class StageSummary(msgspec.Struct, frozen=True):
+class StageSummary(msgspec.Struct, frozen=True, gc=False):
     """The window of one stage."""
 
     total: int
@@ -53,7 +53,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     latency_ms: Latency
 
 
-class Figures(msgspec.Struct, frozen=True):
+class Figures(msgspec.Struct, frozen=True, gc=False):
     """What /health says after the verdict, in its order."""
 
     total: int
@@ -65,7 +65,7 @@ class Figures(msgspec.Struct, frozen=True):
     last_ok_at: str | None
 
 
-class Details(msgspec.Struct, frozen=True):
+class Details(msgspec.Struct, frozen=True, gc=False):
     """What /metrics of a system adds to /health."""
 
     latency_ms: Latency
@@ -75,7 +75,7 @@ class Details(msgspec.Struct, frozen=True):
     clock_skewed: int
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The judgement: which state, since when, and why in one sentence."""
 
     health: Health
@@ -91,7 +91,7 @@ class Verdict(msgspec.Struct, frozen=True):
         )
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """Everything that is known of one system's window at `as_of_ms`."""
 
     system_id: int

@@ -63,7 +63,7 @@ class Outcome(enum.Enum):
     """A key of the system holds something else than it should."""
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """How far a system's stream is folded: the cursor, and sums over everything up to it."""
 
     cursor: str = ""
@@ -101,7 +101,7 @@ class Stored(msgspec.Struct, frozen=True):
         return read_system(self.record)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A stream entry as folding sees it."""
 
     entry_id: str
@@ -113,14 +113,14 @@ class Entry(msgspec.Struct, frozen=True):
     """Bytes of columns and body, as the append script counted them."""
 
 
-class Read(msgspec.Struct, frozen=True):
+class Read(msgspec.Struct, frozen=True, gc=False):
     """Entries behind a cursor. `end_ms` is Redis' time before the read if it reached the stream's end, else None."""
 
     entries: list[Entry]
     end_ms: int | None
 
 
-class Commit(msgspec.Struct, frozen=True):
+class Commit(msgspec.Struct, frozen=True, gc=False):
     """Everything that one fold of one system writes."""
 
     system: System

@@ -24,7 +24,7 @@ READ_ROWS: Final = 2_000
 """Most rows that Redis hands out at once, unless they are all of one minute: some 2 ms of its time."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One rollup row as it is stored."""
 
     number: int

@@ -14,7 +14,7 @@ CHUNK: Final = 200
 """So many runs are read at once for a page."""
 
 
-class RunWrites(msgspec.Struct, frozen=True):
+class RunWrites(msgspec.Struct, frozen=True, gc=False):
     """What a commit writes of a system's runs. Each run: (id, start in ms, `compute.runs.encode_run`)."""
 
     watched: list[tuple[str, int, bytes]] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lso_core.compute import columns
+from lso_core.compute.cells import unpack
 from lso_core.compute.fold import Arrival
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK
 from lso_core.compute.state import Slot, State
@@ -126,7 +127,7 @@ def as_values(state: State) -> dict[str, Any]:
 
     return {
         "slots": {start: slot_values(slot) for start, slot in state.slots.items()},
-        "cells": cells(state.keys.tolist(), state.counts.tolist()),
+        "cells": cells(*(part.tolist() for part in unpack(state.cells))),
         "as_of": meta.as_of_ms,
         "last": (meta.last_event_ms, meta.last_counted_ms, meta.last_ok_ms),
     }

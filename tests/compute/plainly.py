@@ -10,12 +10,12 @@ from lso_core.compute import cells, checksum, columns, grouping, histogram, kern
 _COMPILED = (
     (cells, "_compiled"),
     (cells, "_compiled_carry"),
+    (cells, "_compiled_percentiles"),
     (checksum, "_compiled"),
     (columns, "_compiled"),
     (grouping, "_compiled"),
     (histogram, "_compiled_add"),
     (histogram, "_compiled_pairs"),
-    (histogram, "_compiled_percentiles"),
     (histogram, "_compiled_sum"),
     (ranks, "_compiled"),
 )

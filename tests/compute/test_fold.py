@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lso_core.compute.cells import EMPTY
 from lso_core.compute.fold import fold
 from lso_core.compute.state import State
 from lso_core.compute.summarize import summarize
@@ -192,7 +193,7 @@ def test_a_window_rolls_to_nothing_and_remembers_when_it_was_well(parts: list[tu
         state = fold(state, [], WINDOW, as_of).state
         truth = count(sent(parts), WINDOW, as_of)
         assert (summed(state).figures.total, summed(state).details.late) == (truth.total, truth.late)
-    assert (state.slots, state.keys.tolist(), state.counts.tolist()) == ({}, [], [])
+    assert (state.slots, state.cells) == ({}, EMPTY)
     assert summed(state).drained
     assert as_values(state)["last"] == as_values(full)["last"]
 

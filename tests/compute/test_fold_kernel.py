@@ -94,7 +94,7 @@ def told(steps: list[list[tuple[int, bytes]]], later_ms: int) -> list[Any]:
             {start: encode_slot(slot) for start, slot in state.slots.items()},
             list(state.slots),
             encode_meta(state.meta),
-            (state.keys.tolist(), state.counts.tolist()),
+            state.cells,
             [rollups.encode(row) for row in folded.rows],
             (folded.touched, folded.dropped),
             snapshots.encode(summary),
@@ -181,21 +181,18 @@ def test_cells_are_carried_on_without_those_that_are_gone(
     sums = Counter(dict(kept))
     for table in gone:
         sums.update(dict(table))
-    held = sorted(sums.items())
-    args = (
-        column(held, 0),
-        column(held, 1),
-        [packed(table) for table in gone],
-        [(column(table, 0), column(table, 1)) for table in more],
-    )
+    held = packed(sorted(sums.items()))
+    comes = [(column(table, 0), column(table, 1)) for table in more]
+    args = held, [packed(table) for table in gone], [packed(kept)] * len(more), comes
     compiled = cells.carry(*args)
     with plainly():
-        plain = cells.carry(*args)
-    assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
+        assert cells.carry(*args) == compiled
     after = Counter(dict(kept))
     for table in more:
         after.update(dict(table))
-    assert list(zip(*(part.tolist() for part in compiled), strict=True)) == sorted(after.items())
+    window, slots = compiled
+    assert window == packed(sorted(after.items()))
+    assert slots == [packed(sorted((Counter(dict(kept)) + Counter(dict(table))).items())) for table in more]
 
 
 cells_of_stages = st.dictionaries(
@@ -206,10 +203,10 @@ cells_of_stages = st.dictionaries(
 @given(cells_of_stages, st.lists(st.floats(0, 100), min_size=1, max_size=6).map(sorted))
 def test_percentiles_are_the_same_with_and_without_kernels(table: dict[int, int], wanted: list[float]) -> None:
     ordered = sorted(table.items())
-    args = tuple(wanted), column(ordered, 0), column(ordered, 1), len({key >> INDEX_BITS for key in table})
-    compiled = histogram.percentiles(*args)
+    args = tuple(wanted), packed(ordered), len({key >> INDEX_BITS for key in table})
+    compiled = cells.percentiles(*args)
     with plainly():
-        assert histogram.percentiles(*args) == compiled
+        assert cells.percentiles(*args) == compiled
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 9_000), st.integers(0, (1 << 32) - 1))
@@ -235,7 +232,9 @@ def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
         with pytest.raises(ValueError, match="not packed"):
             cells.add([wrong], none, none, [0, 0])
         with pytest.raises(ValueError, match="not packed"):
-            cells.carry(none, none, [wrong], [])
+            cells.carry(wrong, [], [], [])
+        with pytest.raises(ValueError, match="not packed"):
+            cells.carry(cells.EMPTY, [wrong], [], [])
 
 
 def alike(count: int, stages: tuple[str, ...], event_types: tuple[str, ...]) -> Columns:

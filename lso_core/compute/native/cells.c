@@ -195,8 +195,7 @@ static int width_of(uint64_t most)
     return most >> 8 == 0 ? 1 : most >> 16 == 0 ? 2 : most >> 32 == 0 ? 4 : 8;
 }
 
-/* How many cells a packed table has; -1 where it is none. */
-static int64_t cells_in(const uint8_t *packed, int64_t size)
+int64_t lso_cells_in(const uint8_t *packed, int64_t size)
 {
     if (size == 0)
         return 0;
@@ -209,7 +208,7 @@ static int64_t cells_in(const uint8_t *packed, int64_t size)
     return (uint64_t)count * (packed[4] + packed[5]) + HEAD == (uint64_t)size ? (int64_t)count : -1;
 }
 
-static void unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts)
+void lso_unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts)
 {
     if (!count)
         return;
@@ -373,7 +372,7 @@ static int64_t add_anew(const uint8_t *packed, size_t count, const int64_t *keys
 {
     uint64_t *old_keys = scratch, *old_counts = scratch + count;
     struct table sum = {old_counts + count, old_counts + count + (count + more), 0};
-    unpack(packed, count, old_keys, old_counts);
+    lso_unpack(packed, count, old_keys, old_counts);
     merge(old_keys, old_counts, count, keys, counts, more, &sum);
     return pack(&sum, out, room);
 }
@@ -383,7 +382,7 @@ static size_t scratch_for(int64_t tables, const uint8_t *const *packed, const in
 {
     size_t most = 1;
     for (int64_t at = 0; at < tables; at++) {
-        int64_t count = cells_in(packed[at], sizes[at]), more = bounds[at + 1] - bounds[at];
+        int64_t count = lso_cells_in(packed[at], sizes[at]), more = bounds[at + 1] - bounds[at];
         if (count < 0 || more < 0 || more > INT64_MAX / 64)
             return 0;
         size_t needed = 4 * (size_t)count + 2 * (size_t)more;
@@ -403,7 +402,7 @@ LSO_EXPORT int lso_add_packed(int64_t tables, const uint8_t *const *packed, cons
         return -1;
     int64_t used = 0;
     for (int64_t at = 0; at < tables && used >= 0; at++) {
-        size_t count = (size_t)cells_in(packed[at], sizes[at]), more = (size_t)(bounds[at + 1] - bounds[at]);
+        size_t count = (size_t)lso_cells_in(packed[at], sizes[at]), more = (size_t)(bounds[at + 1] - bounds[at]);
         const int64_t *own_keys = keys + bounds[at], *own_counts = counts + bounds[at];
         int64_t size = add_in_place(packed[at], count, own_keys, own_counts, more, (struct place *)scratch, out + used,
                                     room - used);
@@ -421,7 +420,7 @@ static int64_t cells_in_all(int64_t tables, const uint8_t *const *packed, const 
 {
     int64_t all = 0;
     for (int64_t at = 0; at < tables; at++) {
-        int64_t count = cells_in(packed[at], sizes[at]);
+        int64_t count = lso_cells_in(packed[at], sizes[at]);
         if (count < 0)
             return -1;
         all += count;
@@ -429,32 +428,61 @@ static int64_t cells_in_all(int64_t tables, const uint8_t *const *packed, const 
     return all;
 }
 
-LSO_EXPORT int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t count, int64_t tables,
-                             const uint8_t *const *packed, const int64_t *sizes, const int64_t *more_keys,
-                             const int64_t *more_counts, int64_t more, int64_t *out, int64_t room)
+/* The cells of tables, taken away: negative counts. */
+static void take_away(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, int64_t *keys, int64_t *counts)
 {
-    int64_t gone = cells_in_all(tables, packed, sizes);
-    if (gone < 0 || more < 0 || count < 0 || more > INT64_MAX / 64 || gone + more > room || count > room - gone - more)
+    for (int64_t table = 0; table < tables; table++) {
+        size_t cells = (size_t)lso_cells_in(packed[table], sizes[table]);
+        lso_unpack(packed[table], cells, (uint64_t *)keys, (uint64_t *)counts);
+        for (size_t at = 0; at < cells; at++)
+            counts[at] = (int64_t)(0 - (uint64_t)counts[at]);
+        keys += cells;
+        counts += cells;
+    }
+}
+
+/* The window of lso_carry. How many bytes it takes, or what is wrong. */
+static int64_t carry_window(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+                            const int64_t *counts, int64_t more, uint8_t *out, int64_t room)
+{
+    int64_t held = lso_cells_in(packed[0], sizes[0]), less = cells_in_all(gone, packed + 1, sizes + 1);
+    if (held < 0 || less < 0 || more < 0 || more > INT64_MAX / 128)
         return -2;
-    size_t changes = (size_t)(gone + more), done = 0;
-    int64_t *scratch = malloc((4 * changes + 1) * sizeof *scratch);
+    size_t changes = (size_t)(less + more), after = (size_t)held + changes;
+    int64_t *scratch = malloc((4 * changes + 2 * (size_t)held + 2 * after + 1) * sizeof *scratch);
     if (!scratch)
         return -1;
-    int64_t *some_keys = scratch, *some_counts = scratch + changes;
-    for (int64_t table = 0; table < tables; table++) {
-        size_t cells = (size_t)cells_in(packed[table], sizes[table]);
-        unpack(packed[table], cells, (uint64_t *)some_keys + done, (uint64_t *)some_counts + done);
-        for (size_t at = done; at < done + cells; at++)
-            some_counts[at] = (int64_t)(0 - (uint64_t)some_counts[at]);
-        done += cells;
-    }
+    int64_t *some = scratch, *sums = some + 2 * changes, *old = sums + 2 * changes, *sum = old + 2 * held;
+    take_away(gone, packed + 1, sizes + 1, some, some + changes);
     if (more) {
-        memcpy(some_keys + done, more_keys, (size_t)more * sizeof *more_keys);
-        memcpy(some_counts + done, more_counts, (size_t)more * sizeof *more_counts);
+        memcpy(some + less, keys, (size_t)more * sizeof *keys);
+        memcpy(some + changes + less, counts, (size_t)more * sizeof *counts);
     }
-    int64_t *sum_keys = some_counts + changes, *sum_counts = sum_keys + changes;
-    int64_t sums = lso_sum_cells(some_keys, some_counts, (int64_t)changes, sum_keys, sum_counts);
-    int64_t found = sums < 0 ? -1 : lso_add_cells(keys, counts, count, sum_keys, sum_counts, sums, out, out + room);
+    int64_t found = lso_sum_cells(some, some + changes, (int64_t)changes, sums, sums + changes), size = 0;
+    if (found >= 0 && !less)
+        size = add_in_place(packed[0], (size_t)held, sums, sums + changes, (size_t)found, (struct place *)sum, out, room);
+    if (found >= 0 && !size) {
+        lso_unpack(packed[0], (size_t)held, (uint64_t *)old, (uint64_t *)old + held);
+        struct table table = {(uint64_t *)sum, (uint64_t *)sum + after, 0};
+        table.count = (size_t)lso_add_cells(old, old + held, held, sums, sums + changes, found, sum, sum + after);
+        size = pack(&table, out, room);
+    }
     free(scratch);
-    return found;
+    return found < 0 ? -1 : size;
+}
+
+LSO_EXPORT int lso_carry(int64_t gone, int64_t tables, const uint8_t *const *packed, const int64_t *sizes,
+                         const int64_t *keys, const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room,
+                         int64_t *ends)
+{
+    int64_t used = carry_window(gone, packed, sizes, keys, counts, bounds[tables], out, room);
+    if (used < 0)
+        return (int)used;
+    ends[0] = used;
+    int64_t before = 1 + gone;
+    int status = lso_add_packed(tables, packed + before, sizes + before, keys, counts, bounds, out + used, room - used,
+                                ends + 1);
+    for (int64_t at = 1; at <= tables; at++)
+        ends[at] += used;
+    return status;
 }

@@ -34,6 +34,12 @@ int64_t lso_sum_pairs(const int64_t *keys, const int64_t *ones, const int64_t *o
 int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *more_keys,
                       const int64_t *more_counts, int64_t more, int64_t *out_keys, int64_t *out_counts);
 
+/* How many cells a packed table has; -1 where it is none. */
+int64_t lso_cells_in(const uint8_t *packed, int64_t size);
+
+/* Its keys and counts. */
+void lso_unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts);
+
 /* Adds cells to packed ones, for many tables at once.
 
    Packed, little-endian: how many (4 bytes), width of a step, width of a count; the steps from each key to the next, and
@@ -43,11 +49,10 @@ int64_t lso_add_cells(const int64_t *keys, const int64_t *counts, int64_t count,
 int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
                    const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
 
-/* A table with ascending keys without the cells of packed ones, and with others that come in any order. Results as those of
-   lso_sum_cells: `out` has room for so many keys, and behind them as many counts. Returns also -2 for a table that is none,
-   or where there is too little room. */
-int64_t lso_carry(const int64_t *keys, const int64_t *counts, int64_t count, int64_t tables, const uint8_t *const *packed,
-                  const int64_t *sizes, const int64_t *more_keys, const int64_t *more_counts, int64_t more,
-                  int64_t *out, int64_t room);
+/* Carries a window on: `packed[0]` is its table, then come `gone` tables that leave it, then `tables` slots of it, to each of
+   which come cells as in lso_add_packed, and so to the window. At `out` the window is packed, up to `ends[0]`, and behind it
+   the slots. No cell of the window has a count of 0. Returns as lso_add_packed. */
+int lso_carry(int64_t gone, int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+              const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
 
 #endif

@@ -92,11 +92,9 @@ static int values_of_many(const int64_t *keys, const int64_t *counts, int64_t co
     return 0;
 }
 
-LSO_EXPORT int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
-                                   int64_t many, int64_t *values, int64_t room)
+static int64_t values_of_stages(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts,
+                                int64_t many, int64_t *values, int64_t room)
 {
-    if (count <= 0 || room < 1)
-        return 0;
     if (count <= LSO_FEW)
         values_of_few(keys, counts, count, parts, many, values);
     else if (values_of_many(keys, counts, count, parts, many, values))
@@ -109,6 +107,21 @@ LSO_EXPORT int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, i
             return -2;
         values_at(keys + start, 0, counts + start, end - start, parts, many, values + rows * many);
     }
+    return rows;
+}
+
+LSO_EXPORT int64_t lso_percentiles(const uint8_t *packed, int64_t size, const int64_t *parts, int64_t many,
+                                   int64_t *values, int64_t room)
+{
+    int64_t count = lso_cells_in(packed, size);
+    if (count <= 0 || room < 1)
+        return count < 0 ? -2 : 0;
+    int64_t *cells = malloc(2 * (size_t)count * sizeof *cells);
+    if (!cells)
+        return -1;
+    lso_unpack(packed, (size_t)count, (uint64_t *)cells, (uint64_t *)cells + count);
+    int64_t rows = values_of_stages(cells, cells + count, count, parts, many, values, room);
+    free(cells);
     return rows;
 }
 

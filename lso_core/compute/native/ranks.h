@@ -4,11 +4,11 @@
 
 #include "cells.h"
 
-/* The values in µs at `many` ascending percentiles, told in hundred-thousandths, first of all cells together, then of
-   each stage in the cells' order; a key is stage << 15 | index. Returns how many rows of values these are: at most
-   `room`, or -2; -1 without memory. */
-int64_t lso_percentiles(const int64_t *keys, const int64_t *counts, int64_t count, const int64_t *parts, int64_t many,
-                        int64_t *values, int64_t room);
+/* The values in µs at `many` ascending percentiles, told in hundred-thousandths, first of all cells of a packed table
+   together, then of each stage in the cells' order; a key is stage << 15 | index. Returns how many rows of values these are:
+   at most `room`, or -2, as for what is no table; -1 without memory. */
+int64_t lso_percentiles(const uint8_t *packed, int64_t size, const int64_t *parts, int64_t many, int64_t *values,
+                        int64_t room);
 
 /* Rows of cells one after another: row i from `edges[i]` up to `edges[i + 1]`, by ascending index. Numbers are unsigned,
    little-endian, and as wide as is told. */

@@ -15,6 +15,9 @@
 local count = tonumber(ARGV[11])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+-- Redis writes a number that a script hands it as a double with 17 digits, which takes longer than to store it.
+local function whole(number) return string.format('%d', number) end
+local arrival = whole(now)
 
 local system = redis.call('HMGET', KEYS[1], 'added', 'entries', 'bytes', 'rate_at', 'rate_left')
 if not system[1] then return {'missing'} end
@@ -58,22 +61,32 @@ if rate > 0 then
   left = math.min(rate, left + (now - tonumber(system[4] or now)) * rate / 1000)
   local needed = math.min(count, rate)
   if left < needed then return {'rate', math.ceil((needed - left) * 1000 / rate)} end
-  redis.call('HSET', KEYS[1], 'rate_at', now, 'rate_left', tostring(left - count))
+  redis.call('HSET', KEYS[1], 'rate_at', arrival, 'rate_left', tostring(left - count))
 end
 
 local id, entries, size_before = '', tonumber(system[2] or 0), tonumber(system[3] or 0)
 if count > 0 then
-  -- The group is made at 0 before the first entry, or its lag would not be known.
-  if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[8], '0', 'MKSTREAM') end
-  id = redis.call('XADD', KEYS[2], '*', 'at', now, 'n', count, 'c', ARGV[12], 'b', ARGV[13])
+  local function add()
+    return redis.call('XADD', KEYS[2], 'NOMKSTREAM', '*', 'at', arrival, 'n', ARGV[11], 'c', ARGV[12], 'b', ARGV[13])
+  end
+  id = add()
+  if not id then -- the group is made at 0 before the first entry, or its lag would not be known
+    redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[8], '0', 'MKSTREAM')
+    id = add()
+  end
   -- Sums are written whole: one call each where HINCRBY would need eight, which cost more than the entry does.
-  redis.call('HSET', KEYS[1], 'added', tonumber(system[1]) + count, 'entries', entries + 1, 'bytes', size_before + size, 'last', id)
-  redis.call('HSET', KEYS[6], 'added', stats[1] + count, 'events', stats[2] + count, 'entries', stats[3] + 1, 'bytes', stats[4] + size)
-  if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1]) end
+  redis.call(
+    'HSET', KEYS[1], 'added', whole(system[1] + count), 'entries', whole(entries + 1), 'bytes', whole(size_before + size), 'last', id
+  )
+  redis.call(
+    'HSET', KEYS[6], 'added', whole(stats[1] + count), 'events', whole(stats[2] + count), 'entries', whole(stats[3] + 1),
+    'bytes', whole(stats[4] + size)
+  )
+  if not redis.call('ZSCORE', KEYS[5], ARGV[1]) then redis.call('ZADD', KEYS[4], 'NX', arrival, ARGV[1]) end
 end
 
 for at = 19, #ARGV, 2 do
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[9], '*', 'at', now, 'reason', ARGV[at], 'event', ARGV[at + 1])
+  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[9], '*', 'at', arrival, 'reason', ARGV[at], 'event', ARGV[at + 1])
 end
 
 if bucket then
