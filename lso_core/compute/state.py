@@ -278,9 +278,8 @@ def decode_meta(data: bytes) -> Meta:
 def encode_slot(slot: Slot) -> bytes:
     """All cells, the cells of errors, and the sums."""
     sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
-    parts = (slot.cells, slot.error_cells, sums)
-    checksum = functools.reduce(lambda sealed, part: crc32(part, len(part), sealed), parts, STATE_FORMAT)
-    return b"".join((_SEAL.pack(STATE_FORMAT, checksum), *parts))
+    parts = b"".join((slot.cells, slot.error_cells, sums))
+    return _SEAL.pack(STATE_FORMAT, crc32(parts, len(parts), STATE_FORMAT)) + parts
 
 
 def decode_slot(data: bytes) -> Slot:

@@ -16,12 +16,16 @@
 --       then the number and triples of (run id, start in ms, run) of runs that are watched, then of those that settled
 --       then the number and ids of runs that go  then pairs of (entry id, reason) for the dead letters
 -- Returns {"ok", revision} | {"gone"} | {"fenced"} | {"moved"}
+local function whole(number) return string.format('%d', number) end
+
 local system = redis.call('HMGET', KEYS[1], 'rev', 'last', 'written')
 if not system[1] then return {'gone'} end
 local lease = redis.call('HMGET', KEYS[2], 'owner', 'epoch')
 if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[3] then return {'fenced'} end
 local state = redis.call('HMGET', KEYS[3], 'c', 't', 'n', 'e', 'b', 'k', 'K')
 if (state[1] or '') ~= ARGV[4] or (state[2] or '') ~= ARGV[5] then return {'moved'} end
+local stats = redis.call('HMGET', KEYS[7], 'events', 'entries', 'bytes', 'hot', 'changes')
+for i = 1, 5 do stats[i] = assert(tonumber(stats[i] or 0), 'the sums of a partition are no numbers') end
 
 -- Where each part after the slots begins, at its number.
 local dropped = 31 + 2 * tonumber(ARGV[30])
@@ -93,18 +97,15 @@ local events = tonumber(ARGV[9]) - tonumber(state[3] or 0)
 local entries = tonumber(ARGV[10]) - tonumber(state[4] or 0)
 local bytes = tonumber(ARGV[11]) - tonumber(state[5] or 0)
 if entries > 0 then
-  redis.call('HINCRBY', KEYS[7], 'events', -events)
-  redis.call('HINCRBY', KEYS[7], 'entries', -entries)
-  redis.call('HINCRBY', KEYS[7], 'bytes', -bytes)
-  redis.call('HINCRBY', KEYS[7], 'hot', bytes)
+  stats[1], stats[2], stats[3], stats[4] = stats[1] - events, stats[2] - entries, stats[3] - bytes, stats[4] + bytes
   local arrival = tonumber(ARGV[12])
   -- A mark says how many bytes lie up to an entry, so that trimming knows what it frees without reading entries.
   if tonumber(ARGV[11]) - tonumber(state[6] or 0) >= tonumber(ARGV[22]) or arrival - tonumber(state[7] or 0) >= tonumber(ARGV[21]) then
     redis.call('RPUSH', KEYS[12], ARGV[6] .. ' ' .. ARGV[12] .. ' ' .. ARGV[11] .. ' ' .. ARGV[9])
     redis.call('HSET', KEYS[3], 'k', ARGV[11], 'K', ARGV[12])
   end
-  redis.call('ZADD', KEYS[13], 'NX', arrival, ARGV[1])
-  redis.call('ZADD', KEYS[21], 'NX', arrival, ARGV[1])
+  redis.call('ZADD', KEYS[13], 'NX', ARGV[12], ARGV[1])
+  redis.call('ZADD', KEYS[21], 'NX', ARGV[12], ARGV[1])
   -- Only so that XINFO GROUPS shows a true lag; a stream that somebody removed has no group to move.
   redis.pcall('XGROUP', 'SETID', KEYS[4], ARGV[20], ARGV[6], 'ENTRIESREAD', ARGV[10])
 end
@@ -129,9 +130,17 @@ redis.call('SET', KEYS[9], ARGV[16])
 local line = redis.call('HGET', KEYS[11], ARGV[1])
 if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
 redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
-if line ~= ARGV[17] .. ARGV[19] then
+local changed = line ~= ARGV[17] .. ARGV[19]
+if changed then
+  stats[5] = stats[5] + 1
   redis.call('HSET', KEYS[11], ARGV[1], ARGV[17] .. ARGV[19])
-  redis.call('ZADD', KEYS[16], redis.call('HINCRBY', KEYS[7], 'changes', 1), ARGV[1])
+  redis.call('ZADD', KEYS[16], whole(stats[5]), ARGV[1])
+end
+if changed or entries > 0 then -- sums are written whole: one call where HINCRBY would need five
+  redis.call(
+    'HSET', KEYS[7], 'events', whole(stats[1]), 'entries', whole(stats[2]), 'bytes', whole(stats[3]), 'hot', whole(stats[4]),
+    'changes', whole(stats[5])
+  )
 end
 
 if system[1] ~= ARGV[8] then
