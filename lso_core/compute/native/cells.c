@@ -441,6 +441,42 @@ static void take_away(int64_t tables, const uint8_t *const *packed, const int64_
     }
 }
 
+/* What leaves and what comes, added up as by lso_sum_cells. */
+static int64_t sum_changes(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, int64_t less,
+                           const int64_t *keys, const int64_t *counts, int64_t more, int64_t *sums)
+{
+    int64_t changes = less + more;
+    if (!less)
+        return lso_sum_cells(keys, counts, more, sums, sums + changes);
+    int64_t *all = malloc(2 * (size_t)changes * sizeof *all);
+    if (!all)
+        return -1;
+    take_away(gone, packed, sizes, all, all + changes);
+    if (more) {
+        memcpy(all + less, keys, (size_t)more * sizeof *keys);
+        memcpy(all + changes + less, counts, (size_t)more * sizeof *counts);
+    }
+    int64_t found = lso_sum_cells(all, all + changes, changes, sums, sums + changes);
+    free(all);
+    return found;
+}
+
+/* A packed table with changes, which may be negative. How many bytes it takes, or what is wrong. */
+static int64_t change(const uint8_t *packed, int64_t held, const int64_t *keys, const int64_t *counts, int64_t changes,
+                      uint8_t *out, int64_t room)
+{
+    size_t after = (size_t)(held + changes);
+    int64_t *old = malloc((2 * (size_t)held + 2 * after + 1) * sizeof *old), *sum = old + 2 * held;
+    if (!old)
+        return -1;
+    lso_unpack(packed, (size_t)held, (uint64_t *)old, (uint64_t *)old + held);
+    struct table table = {(uint64_t *)sum, (uint64_t *)sum + after, 0};
+    table.count = (size_t)lso_add_cells(old, old + held, held, keys, counts, changes, sum, sum + after);
+    int64_t size = pack(&table, out, room);
+    free(old);
+    return size;
+}
+
 /* The window of lso_carry. How many bytes it takes, or what is wrong. */
 static int64_t carry_window(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
                             const int64_t *counts, int64_t more, uint8_t *out, int64_t room)
@@ -448,26 +484,17 @@ static int64_t carry_window(int64_t gone, const uint8_t *const *packed, const in
     int64_t held = lso_cells_in(packed[0], sizes[0]), less = cells_in_all(gone, packed + 1, sizes + 1);
     if (held < 0 || less < 0 || more < 0 || more > INT64_MAX / 128)
         return -2;
-    size_t changes = (size_t)(less + more), after = (size_t)held + changes;
-    int64_t *scratch = malloc((4 * changes + 2 * (size_t)held + 2 * after + 1) * sizeof *scratch);
-    if (!scratch)
+    size_t changes = (size_t)(less + more);
+    int64_t *sums = malloc((4 * changes + 1) * sizeof *sums);
+    if (!sums)
         return -1;
-    int64_t *some = scratch, *sums = some + 2 * changes, *old = sums + 2 * changes, *sum = old + 2 * held;
-    take_away(gone, packed + 1, sizes + 1, some, some + changes);
-    if (more) {
-        memcpy(some + less, keys, (size_t)more * sizeof *keys);
-        memcpy(some + changes + less, counts, (size_t)more * sizeof *counts);
-    }
-    int64_t found = lso_sum_cells(some, some + changes, (int64_t)changes, sums, sums + changes), size = 0;
+    struct place *places = (struct place *)(sums + 2 * changes);
+    int64_t found = sum_changes(gone, packed + 1, sizes + 1, less, keys, counts, more, sums), size = 0;
     if (found >= 0 && !less)
-        size = add_in_place(packed[0], (size_t)held, sums, sums + changes, (size_t)found, (struct place *)sum, out, room);
-    if (found >= 0 && !size) {
-        lso_unpack(packed[0], (size_t)held, (uint64_t *)old, (uint64_t *)old + held);
-        struct table table = {(uint64_t *)sum, (uint64_t *)sum + after, 0};
-        table.count = (size_t)lso_add_cells(old, old + held, held, sums, sums + changes, found, sum, sum + after);
-        size = pack(&table, out, room);
-    }
-    free(scratch);
+        size = add_in_place(packed[0], (size_t)held, sums, sums + changes, (size_t)found, places, out, room);
+    if (found >= 0 && !size)
+        size = change(packed[0], held, sums, sums + changes, found, out, room);
+    free(sums);
     return found < 0 ? -1 : size;
 }
 
