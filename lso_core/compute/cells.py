@@ -21,7 +21,7 @@ NO_CELLS: Final = np.empty(0, np.int64)
 _HEAD: Final = struct.Struct("<IBB")
 """cells, bytes of a step, bytes of a count."""
 _MOST_BYTES_A_CELL: Final = 16
-_LEAST_BYTES_A_CELL: Final = 2
+LEAST_BYTES_A_CELL: Final = 2
 _PACKED: Final = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_char_p)
 """As kernels take packed tables: where each is, and its size."""
 
@@ -148,7 +148,7 @@ class _Room:
     """Where a kernel packs tables one after another."""
 
     def __init__(self, packed: Sequence[bytes], more: int, tables: int) -> None:
-        cells = sum(map(len, packed)) // _LEAST_BYTES_A_CELL + more
+        cells = sum(map(len, packed)) // LEAST_BYTES_A_CELL + more
         self._bytes = np.empty(cells * _MOST_BYTES_A_CELL + tables * _HEAD.size, np.uint8)
         self._ends = np.empty(tables, np.int64)
 

@@ -12,6 +12,7 @@ and the slots.
 """
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -52,7 +53,7 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     held = state.sums_without(dropped)
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
     meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
-    rows, arrived = _finished(state, written_ms), dict[int, Arrived]()
+    arrived, passed = dict[int, Arrived](), None
     if arrivals:
         entries, meta = _gather(arrivals, meta, held, window)
         grouped = grouping(entries)
@@ -60,26 +61,57 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
         meta = _with_times(meta, groups.seen)
         arrived = {number * SLOT_MS: slot for number, slot in groups.arrived().items()}
         passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if groups.seen.passed else None
-        after = _behind(arrived, passed, written_ms, meta)
-        rows = rollups.merge([*rows, *after], Width.MINUTE) if rows and after else rows or after
+    rows = _rows(state, arrived, passed, meta)
     return Folded(state.carry(dropped, held, arrived, meta), frozenset(arrived), dropped, rows)
 
 
 def unwritten(meta: Meta, slots: dict[int, Slot]) -> list[Rollup]:
     """What is counted and in no row yet, as the rows that it would make; only slots from `written_ms` on matter."""
-    minutes: dict[int, list[Arrived]] = {}
-    for start, slot in slots.items():
-        if start >= meta.written_ms:
-            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot.opened())
-    rows = (rollups.from_slots(start, minutes[start], meta) for start in sorted(minutes))
+    minutes = _by_minute({start: slot for start, slot in slots.items() if start >= meta.written_ms})
+    rows = (rollups.of_minute(start, minutes[start], meta, (), meta, rollups.NONE_LATE) for start in sorted(minutes))
     return [row for row in rows if row.event_types]
 
 
-def _finished(state: State, before_ms: int) -> list[Rollup]:
-    """The rows of the minutes that are over: of what the state holds before `before_ms` and no row has yet."""
-    if state.meta.written_ms == before_ms:
-        return []
-    return unwritten(state.meta, {start: slot for start, slot in state.slots.items() if start < before_ms})
+def _rows(state: State, arrived: dict[int, Arrived], passed: Groups | None, meta: Meta) -> list[Rollup]:
+    """The rows of what goes into history now, each event in the minute in which it happened: of the minutes that are over,
+    and are in no row yet, all that the state holds; and all before that that came now, be it in slots or, because it is late or
+    its slot has left the window, in none.
+    """
+    since_ms, before_ms = state.meta.written_ms, meta.written_ms
+    over = (
+        {start: slot for start, slot in state.slots.items() if since_ms <= start < before_ms}
+        if since_ms < before_ms
+        else {}
+    )
+    held = _by_minute(over)
+    came = _by_minute({start: slot for start, slot in arrived.items() if start < before_ms and slot.event_types})
+    late: dict[int, dict[int, int]] = {}
+    if passed is not None:
+        late = passed.late()
+        for number, slot in passed.arrived().items():
+            came.setdefault(number * Width.MINUTE, []).append(slot)
+    rows = (
+        rollups.of_minute(
+            start,
+            held.get(start, ()),
+            state.meta,
+            came.get(start, ()),
+            meta,
+            late.get(start // Width.MINUTE, rollups.NONE_LATE),
+        )
+        for start in sorted({*held, *came})
+    )
+    return [row for row in rows if row.event_types]
+
+
+Counted = TypeVar("Counted", Slot, Arrived)
+
+
+def _by_minute(slots: dict[int, Counted]) -> dict[int, list[Counted]]:
+    minutes: dict[int, list[Counted]] = {}
+    for start, slot in slots.items():
+        minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
+    return minutes
 
 
 def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window) -> tuple[list[Entry], Meta]:
@@ -148,21 +180,3 @@ def _number(
                 number[OTHER] = len(names) - 1 + first
             number[name] = number[OTHER]
     return tuple(names), number
-
-
-def _behind(arrived: dict[int, Arrived], passed: Groups | None, before_ms: int, meta: Meta) -> list[Rollup]:
-    """The rows of the events before `before_ms`, each in the minute in which it happened: of those that arrived in slots,
-    and of those that are in none, because they are late or their slot has left the window.
-    """
-    minutes, late = dict[int, list[Arrived]](), dict[int, dict[int, int]]()
-    for start, slot in arrived.items():
-        if start < before_ms and slot.event_types:
-            minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
-    if passed is not None:
-        late = passed.late()
-        for number, slot in passed.arrived().items():
-            minutes.setdefault(number * Width.MINUTE, []).append(slot)
-    return [
-        rollups.from_slots(start, minutes[start], meta, late.get(start // Width.MINUTE, rollups.NONE_LATE))
-        for start in sorted(minutes)
-    ]

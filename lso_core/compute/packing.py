@@ -17,7 +17,11 @@ class UnknownWidthError(ValueError):
 
 def narrow(values: Ints) -> npt.NDArray[Any]:
     """Numbers from 0 on in the smallest unsigned width that holds them all, little-endian."""
-    most = int(values.max()) if len(values) else 0
+    return narrow_to(values, int(values.max()) if len(values) else 0)
+
+
+def narrow_to(values: Ints, most: int) -> npt.NDArray[Any]:
+    """As `narrow`, of numbers that are no larger than `most`."""
     width = next(width for width in _DTYPES if most < 1 << (8 * width))
     return values.astype(_DTYPES[width])
 

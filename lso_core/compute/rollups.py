@@ -6,22 +6,24 @@ little-endian: a version byte and a CRC-32 of the rest, `_HEAD`, the columns of 
 [stage to Tally, event type to count, stage to late events].
 """
 
+import ctypes
+import functools
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lso_core.compute import histogram
+from lso_core.compute import cells, histogram, kernel
 from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
-from lso_core.compute.packing import narrow, none, view
-from lso_core.compute.state import NO_EVENTS, Arrived, Meta, Tally
+from lso_core.compute.packing import narrow_to, view
+from lso_core.compute.state import NO_EVENTS, Arrived, Meta, Slot, Tally
 from lso_core.model.events import OTHER
 from lso_core.model.rollups import MOST_NAMES, NO_STAGE, Width
 
@@ -37,6 +39,7 @@ STAGE_MASK: Final = (1 << STAGE_BITS) - 1
 
 NONE_LATE: Final[Mapping[int, int]] = {}
 
+_NO_COLUMN: Final = np.empty(0, np.uint8)
 _MOST: Final = (1 << 64) - 1
 """Largest number that msgpack has."""
 _SEAL: Final = struct.Struct("<BI")
@@ -66,32 +69,110 @@ class Rollup(msgspec.Struct, frozen=True):
     """By stage, how many of the counted events were late: the answer for this stretch changed by them afterwards."""
 
 
-def from_slots(start_ms: int, slots: Sequence[Arrived], meta: Meta, late: Mapping[int, int] = NONE_LATE) -> Rollup:
-    """The row of a minute from `slots` of it, whose numbers are those of `meta`; so many of each stage were `late`."""
-    tallies: dict[int, Tally] = {}
-    types: dict[int, int] = {}
-    for slot in slots:
-        for stage, tally in slot.stages.items():
-            tallies[stage] = tallies[stage].plus(tally) if stage in tallies else tally
-        for event_type, count in slot.event_types.items():
-            types[event_type] = types.get(event_type, 0) + count
-    names = {number: meta.stages[number - 1] if number else NO_STAGE for number in tallies}
-    numbers = sorted(tallies, key=names.__getitem__)
-    positions = np.zeros(max(numbers, default=0) + 1, np.int64)
-    positions[numbers] = np.arange(len(numbers))
-    counts = np.concatenate([slot.counts for slot in slots])
-    errors = np.concatenate([slot.error_counts for slot in slots])
-    # All cells, which say nothing of errors, and behind them those of errors, which count no event again.
-    keys = np.concatenate([*(slot.keys for slot in slots), *(slot.error_keys for slot in slots)])
-    cells = _cells(
-        (keys & INDEX_MASK) << STAGE_BITS | positions[keys >> INDEX_BITS],
-        np.concatenate([counts, np.zeros_like(errors)]),
-        np.concatenate([np.zeros_like(counts), errors]),
+class Share(NamedTuple):
+    """What goes into a row, with the numbers of one meta: slots of the window, or what comes to it."""
+
+    slots: Sequence[Slot | Arrived]
+    meta: Meta
+
+    def places(self, place: Mapping[str, int]) -> list[int]:
+        """By number of a stage, the position of its name; 0 of one that no slot holds."""
+        return [place.get(name, 0) for name in (NO_STAGE, *self.meta.stages)]
+
+
+def of_minute(
+    start_ms: int, slots: Sequence[Slot], before: Meta, arrived: Sequence[Arrived], meta: Meta, late: Mapping[int, int]
+) -> Rollup:
+    """The row of a minute from `slots` of it, whose numbers are those of `before`, and from what `arrived` for it, with
+    those of `meta`; so many of each stage were `late`.
+    """
+    tallies: dict[str, Tally] = {}
+    types: dict[str, int] = {}
+    shares = Share(slots, before), Share(arrived, meta)
+    for some, of in shares:
+        for slot in some:
+            for number, tally in slot.stages.items():
+                stage = of.stages[number - 1] if number else NO_STAGE
+                tallies[stage] = tallies[stage].plus(tally) if stage in tallies else tally
+            for number, count in slot.event_types.items():
+                event_type = of.event_types[number]
+                types[event_type] = types.get(event_type, 0) + count
+    stages = {name: tallies[name] for name in sorted(tallies)}
+    place = {name: at for at, name in enumerate(stages)}
+    cells = _cells_of(slots, arrived, *(share.places(place) for share in shares))
+    revised = {meta.stages[number - 1] if number else NO_STAGE: many for number, many in late.items()}
+    return Rollup(start_ms, Width.MINUTE, stages, *cells, {name: types[name] for name in sorted(types)}, revised)
+
+
+def _cells_of(
+    slots: Sequence[Slot], arrived: Sequence[Arrived], of_slots: list[int], of_arrived: list[int]
+) -> tuple[Int64, Int64, Int64, Int64]:
+    """Index, stage, count and errors of all cells, by the positions of each side's stages."""
+    all_cells, errors = [slot.cells for slot in slots], [slot.error_cells for slot in slots]
+    come = cells.joined([(one.keys, one.counts) for one in arrived])
+    failed = cells.joined([(one.error_keys, one.error_counts) for one in arrived])
+    if (compiled := _compiled()) is not None:
+        return compiled((all_cells, *come), (errors, *failed), of_slots, of_arrived)
+    parts = [
+        (places[keys >> INDEX_BITS] | (keys & INDEX_MASK) << STAGE_BITS, *(pair if told else pair[::-1]))
+        for told, packed, more in ((True, all_cells, come), (False, errors, failed))
+        for places, (keys, counts) in (
+            *((np.array(of_slots), table) for table in map(cells.unpack, packed)),
+            (np.array(of_arrived), more),
+        )
+        for pair in ((counts, np.zeros_like(counts)),)
+    ]
+    return _cells(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+class _Share(ctypes.Structure):
+    """`struct lso_share`"""
+
+    _fields_ = (
+        ("tables", ctypes.c_int64),
+        ("packed", ctypes.POINTER(ctypes.c_char_p)),
+        ("sizes", ctypes.c_char_p),
+        ("keys", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
     )
-    stages = {names[number]: tallies[number] for number in numbers}
-    event_types = {meta.event_types[number]: types[number] for number in sorted(types)}
-    revised = {names[number]: many for number, many in late.items()}
-    return Rollup(start_ms, Width.MINUTE, stages, *cells, event_types, revised)
+
+
+class _Places(ctypes.Structure):
+    """`struct lso_places`"""
+
+    _fields_ = (("places", ctypes.c_char_p), ("count", ctypes.c_int64))
+
+
+@functools.cache
+def _compiled() -> Callable[..., tuple[Int64, Int64, Int64, Int64]] | None:
+    """`_cells_of` by a kernel."""
+    if kernel.trouble() is not None:
+        return None
+    share, places = ctypes.POINTER(_Share), ctypes.POINTER(_Places)
+    arguments = (share, share, places, places, ctypes.c_void_p, ctypes.c_int64)
+    run: Any = kernel.function("lso_row_cells", *arguments, result=ctypes.c_int64)
+
+    def cells_of(*told: Any) -> tuple[Int64, Int64, Int64, Int64]:
+        *shares, of_slots, of_arrived = told
+        room = sum(sum(map(len, packed)) // cells.LEAST_BYTES_A_CELL + len(keys) for packed, keys, _ in shares)
+        out = np.empty((4, room), np.int64)
+        held = [(kernel.texts(packed), kernel.numbers(keys), kernel.numbers(counts)) for packed, keys, counts in shares]
+        found = run(
+            *(
+                _Share(len(texts[0]), *texts, keys.ctypes.data, counts.ctypes.data, len(keys))
+                for texts, keys, counts in held
+            ),
+            *(_Places(struct.pack(f"={len(places)}q", *places), len(places)) for places in (of_slots, of_arrived)),
+            kernel.address(out),
+            room,
+        )
+        if found < 0:
+            raise MemoryError if found == -1 else ValueError("the cells of a slot are not packed as they should be")
+        index, stage, count, errors = out[:, :found]
+        return index, stage, count, errors
+
+    return cells_of
 
 
 def _cells(packed: Int64, count: Int64, errors: Int64) -> tuple[Int64, Int64, Int64, Int64]:
@@ -160,18 +241,15 @@ def _few(event_types: dict[str, int]) -> dict[str, int]:
 
 def encode(row: Rollup) -> bytes:
     """The row as bytes. Indexes are stored as differences to the one before, most of which fit a byte."""
-    steps = row.index.copy()
-    steps[1:] -= row.index[:-1]
-    columns = [_narrow(column) for column in (steps, row.stage, row.count, row.errors)]
+    table = np.stack((row.index, row.stage, row.count, row.errors), dtype=np.int64, casting="unsafe")
+    table[0, 1:] -= row.index[:-1]
+    most = table.max(axis=1, initial=0).tolist()
+    columns = [narrow_to(column, top) if top else _NO_COLUMN for column, top in zip(table, most, strict=True)]
     widths = (column.itemsize if len(column) else 0 for column in columns)
     head = _HEAD.pack(row.start_ms, row.width, len(row.index), *widths)
     sums = msgspec.msgpack.encode((_bounded(row.stages), row.event_types, row.revised))
     sealed = b"".join((head, *(column.tobytes() for column in columns), sums))
     return _SEAL.pack(ROLLUP_FORMAT, zlib.crc32(sealed)) + sealed
-
-
-def _narrow(column: Column) -> npt.NDArray[Any]:
-    return np.empty(0, np.uint8) if none(column != 0) else narrow(column)
 
 
 def _columns(data: bytes, widths: Iterable[int], cells: int, at: int) -> tuple[list[Column], int]:

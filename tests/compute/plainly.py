@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, ranks
+from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, ranks, rollups
 
 _COMPILED = (
     (cells, "_compiled"),
@@ -18,6 +18,7 @@ _COMPILED = (
     (histogram, "_compiled_pairs"),
     (histogram, "_compiled_sum"),
     (ranks, "_compiled"),
+    (rollups, "_compiled"),
 )
 
 needs_kernels = pytest.mark.skipif(kernel.trouble() is not None, reason=f"no kernels: {kernel.trouble()}")

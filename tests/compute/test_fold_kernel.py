@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from lso_core.compute import cells, checksum, columns, grouping, histogram, rollups
 from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
-from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.histogram import HIGHEST_US, INDEX_BITS
-from lso_core.compute.state import State, encode_meta, encode_slot
+from lso_core.compute.state import Meta, Slot, State, Tally, encode_meta, encode_slot
 from lso_core.compute.summarize import summarize
 from lso_core.model import snapshots, times
 from lso_core.model.events import Event
@@ -235,6 +235,17 @@ def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
             cells.carry(wrong, [], [], [])
         with pytest.raises(ValueError, match="not packed"):
             cells.carry(cells.EMPTY, [wrong], [], [])
+
+
+def test_a_row_is_not_made_of_slots_that_are_not_as_they_should_be() -> None:
+    good = Slot(packed([(1 << INDEX_BITS | 7, 2)]), cells.EMPTY, {1: Tally(2, 0, 2, 6, 3, 3)}, {0: 2})
+    meta = Meta(stages=("a",), event_types=("x",))
+    (row,) = unwritten(meta, {0: good})
+    assert (row.index.tolist(), row.stage.tolist(), row.count.tolist(), row.errors.tolist()) == ([7], [0], [2], [0])
+    for wrong in (good.cells[:-1], packed([(2 << INDEX_BITS, 1)])):
+        for slot in (msgspec.structs.replace(good, cells=wrong), msgspec.structs.replace(good, error_cells=wrong)):
+            with pytest.raises(ValueError, match="not packed"):
+                unwritten(meta, {0: slot})
 
 
 def alike(count: int, stages: tuple[str, ...], event_types: tuple[str, ...]) -> Columns:
