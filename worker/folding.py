@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -232,22 +233,21 @@ class Folder:
         """Read, fold and commit systems that take little time each: while some are folded, Redis sends what the next want and
         takes what the last made.
         """
-        report, reading, committing = FoldReport(), None, None
+        parked_all, reading, committing = 0, None, list[asyncio.Task[FoldReport]]()
         portions = [chosen[at : at + QUIET_PORTION] for at in range(0, len(chosen), QUIET_PORTION)]
         try:
             for portion, following in itertools.pairwise((*portions, [])):
                 reads = await (reading or self._read(portion))
                 reading = asyncio.create_task(self._read(following))
                 steps, parked = await self._fold(portion, reads)
-                done = FoldReport() if committing is None else await committing
-                report = _plus(report, _plus(done, FoldReport(parked=parked)))
-                committing = asyncio.create_task(self._commit(steps))
+                parked_all += parked
+                committing.append(asyncio.create_task(self._commit(steps)))
         finally:
             if reading is not None:
                 reading.cancel()
                 await asyncio.wait({reading})
-            last = FoldReport() if committing is None else await committing
-        return _plus(report, last)
+            done = await asyncio.gather(*committing)
+        return functools.reduce(_plus, done, FoldReport(parked=parked_all))
 
     async def _fold_portion(self, chosen: "Chosen") -> FoldReport:
         """Read, fold and commit some systems."""

@@ -128,8 +128,11 @@ redis.call('ZREM', KEYS[15], ARGV[1])
 redis.call('SET', KEYS[8], ARGV[15])
 redis.call('SET', KEYS[9], ARGV[16])
 local line = redis.call('HGET', KEYS[11], ARGV[1])
-if line and string.sub(line, 1, 1) ~= ARGV[17] then redis.call('ZREM', KEYS[10], string.sub(line, 1, 1) .. ARGV[18]) end
-redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
+local rank = line and string.sub(line, 1, 1)
+if rank ~= ARGV[17] then
+  if rank then redis.call('ZREM', KEYS[10], rank .. ARGV[18]) end
+  redis.call('ZADD', KEYS[10], 0, ARGV[17] .. ARGV[18])
+end
 local changed = line ~= ARGV[17] .. ARGV[19]
 if changed then
   stats[5] = stats[5] + 1
