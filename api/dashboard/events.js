@@ -36,6 +36,9 @@ export function Events({ id, query, stages, kinds, turnOf }) {
       setFailed(/** @type {Error} */ (error).message);
     }
   };
+  // Set when the address changes, and not each time this is rendered, over what somebody is typing.
+  const run = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useEffect(() => void (run.current && (run.current.value = wanted.run_id)), [wanted.run_id]);
   const narrowed = Object.values(wanted).some(Boolean);
   return html`
     <section class="sheet" aria-label="Recent events">
@@ -44,7 +47,7 @@ export function Events({ id, query, stages, kinds, turnOf }) {
         <${Pick} label="status" name="e.status" value=${wanted.status} options=${["ok", "error"]} />
         <${Pick} label="stage" name="e.stage" value=${wanted.stage} options=${stages} />
         <${Pick} label="type" name="e.type" value=${wanted.event_type} options=${[...new Set([...kinds, "start", "heartbeat", "end", "log"])]} />
-        <input type="search" placeholder="run" aria-label="Show only events of a run" value=${wanted.run_id} onChange=${(/** @type {any} */ event) => turn({ "e.run": event.target.value.trim() })} />
+        <input ref=${run} type="search" placeholder="run" aria-label="Show only events of a run" onChange=${(/** @type {any} */ event) => turn({ "e.run": event.target.value.trim() })} />
         ${(held || older) && html`<small class="hint">held while you read</small>`}
         ${narrowed && html`<a class="quiet" href=${turned({ "e.status": "", "e.stage": "", "e.type": "", "e.run": "" })}>show all</a>`}
       </div>

@@ -225,6 +225,7 @@ function RangeBar({ range }) {
       turn({ from: iso(a), to: iso(b), range: "" });
     }
   };
+  // Defaults, as values would be set anew each time this is rendered, over what somebody is typing.
   const field = (/** @type {number} */ ms) => local(ms, { seconds: false, day: true }).replace(" ", "T");
   return html`
     <div class="ranges" role="group" aria-label="Stretch of time">
@@ -237,8 +238,8 @@ function RangeBar({ range }) {
       <small class="hint">drag over a chart to zoom</small>
       ${free &&
       html`<form class="free" onSubmit=${submit}>
-        <label>from <input ref=${from} type="datetime-local" required value=${field(range.from)} /></label>
-        <label>to <input ref=${to} type="datetime-local" required value=${field(range.to)} /></label>
+        <label>from <input ref=${from} type="datetime-local" required defaultValue=${field(range.from)} /></label>
+        <label>to <input ref=${to} type="datetime-local" required defaultValue=${field(range.to)} /></label>
         <button type="submit">Show</button>
       </form>`}
     </div>

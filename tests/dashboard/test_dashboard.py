@@ -333,6 +333,26 @@ def test_a_system_is_live(service: Service, fleet: Fleet, new_page: NewPage) -> 
     fleet.http.delete(fleet.path("live"))
 
 
+def test_what_somebody_types_stays_while_the_page_goes_on(service: Service, fleet: Fleet, new_page: NewPage) -> None:
+    fleet.add("typed", ok=5)
+    page = new_page()
+    page.goto(f"{service.url}{fleet.path('typed')}?range=15m")
+    page.get_by_role("button", name="free").click()
+    page.get_by_label("from").fill("2026-01-01T10:00")
+    page.get_by_label("Show only events of a run").press_sequentially("night")
+    for total in (7, 9):
+        fleet.send("typed", ok=2)
+        expect(page.get_by_role("region", name="The window").locator("dd").first).to_have_text(
+            str(total), timeout=10_000
+        )
+    expect(page.get_by_label("from")).to_have_value("2026-01-01T10:00")
+    expect(page.get_by_label("Show only events of a run")).to_have_value("night")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"e\.run=night"))
+    page.go_back()
+    expect(page.get_by_label("Show only events of a run")).to_have_value("")
+
+
 def test_history_is_drawn_and_a_stretch_of_it_picked(service: Service, fleet: Fleet, new_page: NewPage) -> None:
     thresholds = {"error_rate": {"warn": 0.02, "crit": 0.5}, "p95_latency": {"warn": 10.0, "crit": 300.0}}
     fleet.add("drawn", ok=18, errors=2, thresholds=thresholds)
