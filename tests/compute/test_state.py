@@ -94,12 +94,15 @@ def test_a_tally_without_a_latency_does_not_pull_the_minimum_to_0() -> None:
     assert timed.plus(untimed) == untimed.plus(timed) == Tally(5, 1, 2, 30, 10, 20)
 
 
+NOTHING_KNOWN = Meta()
+
+
 def rolled(one: State, start_ms: int) -> State:
     gone = one.before(start_ms)
     return one.carry(gone, one.sums_without(gone), {}, one.meta)
 
 
-def added(one: State, slot: dict[int, Slot], meta: Meta = Meta()) -> State:  # noqa: B008 - it cannot change
+def added(one: State, slot: dict[int, Slot], meta: Meta = NOTHING_KNOWN) -> State:
     return one.carry((), one.sums, {start: more.opened() for start, more in slot.items()}, meta)
 
 
