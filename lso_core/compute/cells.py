@@ -135,7 +135,8 @@ def _compiled_carry() -> Callable[..., tuple[bytes, list[bytes]]] | None:
     def carry(
         window: bytes, gone: Sequence[bytes], slots: Sequence[bytes], keys: Int64, counts: Int64, bounds: Sequence[int]
     ) -> tuple[bytes, list[bytes]]:
-        packed, out = (window, *gone, *slots), _Room((window, *gone, *slots), 2 * len(keys), 1 + len(slots))
+        packed = (window, *gone, *slots)
+        out = _Room(packed, 2 * len(keys), 1 + len(slots))  # each cell that comes is in the window and in its slot
         keys, counts = kernel.numbers(keys), kernel.numbers(counts)
         cells = kernel.address(keys), kernel.address(counts), struct.pack(f"={len(bounds)}q", *bounds)
         after, *found = out.tables(run(len(gone), len(slots), *kernel.texts(packed), *cells, *out.told()))

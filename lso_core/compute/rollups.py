@@ -99,9 +99,9 @@ def of_minute(
                 types[event_type] = types.get(event_type, 0) + count
     stages = {name: tallies[name] for name in sorted(tallies)}
     place = {name: at for at, name in enumerate(stages)}
-    cells = _cells_of(slots, arrived, *(share.places(place) for share in shares))
+    columns = _cells_of(slots, arrived, *(share.places(place) for share in shares))
     revised = {meta.stages[number - 1] if number else NO_STAGE: many for number, many in late.items()}
-    return Rollup(start_ms, Width.MINUTE, stages, *cells, {name: types[name] for name in sorted(types)}, revised)
+    return Rollup(start_ms, Width.MINUTE, stages, *columns, {name: types[name] for name in sorted(types)}, revised)
 
 
 def _cells_of(
