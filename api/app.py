@@ -16,6 +16,7 @@ from api.aside.helper import Helper
 from api.auth import Guard
 from api.edge import Edge
 from api.express import Express
+from api.lane import Lane
 from api.limits.body import Budget
 from api.live import Hub
 from api.routes import (
@@ -99,7 +100,9 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers={Exception: errors.handle},
         debug=False,
     )
-    app.asgi_handler = Edge(Express(app.asgi_handler, HOT), guard, own)
+    edge = Edge(Express(app.asgi_handler, HOT), guard, own)
+    app.asgi_handler = edge
+    app.state.lane = Lane(app, guard, edge)
     return app
 
 

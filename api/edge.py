@@ -7,7 +7,7 @@ import itertools
 import re
 import secrets
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from litestar.types import ASGIApp, Receive, Send
@@ -27,6 +27,14 @@ SLOW_S: Final = 1.0
 """Requests that take longer are worth a line."""
 
 
+class Visit(NamedTuple):
+    """A request that is being served."""
+
+    request_id: bytes
+    began_s: float
+    """By the clock of `time.perf_counter`."""
+
+
 class Edge:
     """Wraps the application's own ASGI handler."""
 
@@ -34,17 +42,16 @@ class Edge:
         self._app = app
         self._guard = guard
         self._telemetry = telemetry
-        self._prefix = secrets.token_hex(6)
+        self._prefix = secrets.token_hex(6).encode()
         self._numbers = itertools.count(1)
         self._requests: dict[tuple[str, str, int], Counter] = {}
         self._seconds: dict[str, Histogram] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one request; there is nothing but HTTP here."""
-        began = time.perf_counter()
-        request_id = self._id_of(scope["headers"])
-        REQUEST_ID.set(request_id.decode())
-        sender = _Sender(send, request_id, is_head=scope["method"] == "HEAD")
+        visit = self.visit(scope["headers"])
+        REQUEST_ID.set(visit.request_id.decode())
+        sender = _Sender(send, visit.request_id, is_head=scope["method"] == "HEAD")
         method = scope["method"]
         if sender.is_head:
             scope = {**scope, "method": "GET", "head_only": True}  # a copy: the server has to know that it was HEAD
@@ -59,17 +66,18 @@ class Edge:
         else:
             if method != "OPTIONS" or not await _say_methods(scope, sender):
                 await self._app(scope, receive, sender)
-        self._count(scope, method, sender.status, time.perf_counter() - began)
+        self.count(visit, scope.get("path_template", "") or "(none)", method, scope["path"], sender.status)
 
-    def _id_of(self, headers: Any) -> bytes:
-        """The caller's request id where it is sane, else a new one."""
+    def visit(self, headers: Any) -> Visit:
+        """A request that begins now, under the id that its caller gave it, if that is sane."""
         for name, value in headers:
             if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-                return bytes(value)
-        return f"{self._prefix}-{next(self._numbers):x}".encode()
+                return Visit(bytes(value), time.perf_counter())
+        return Visit(b"%b-%x" % (self._prefix, next(self._numbers)), time.perf_counter())
 
-    def _count(self, scope: Any, method: str, status: int, seconds: float) -> None:
-        route = scope.get("path_template", "") or "(none)"
+    def count(self, visit: Visit, route: str, method: str, path: str, status: int) -> None:
+        """Count an answer that has just been given, and log it where it is worth that."""
+        seconds = time.perf_counter() - visit.began_s
         key = (route, method if method in _METHODS else "(other)", status)
         counter = self._requests.get(key)
         if counter is None:
@@ -83,9 +91,7 @@ class Edge:
         refused = status >= 400 and route != probes.READY  # which is asked often, and whose no is an answer
         if refused or slow:
             level = "warning" if status >= 500 or slow else "info"
-            getattr(log, level)(
-                "request", method=method, path=scope["path"][:200], status=status, ms=round(seconds * 1_000, 1)
-            )
+            getattr(log, level)("request", method=method, path=path[:200], status=status, ms=round(seconds * 1_000, 1))
 
 
 class _Sender:
@@ -124,7 +130,6 @@ async def _say_methods(scope: Any, send: Any) -> bool:
 
 async def _refuse(send: Any, answer: errors.Answer) -> None:
     """Send a problem without going through the application."""
-    headers = {"Content-Type": errors.MEDIA_TYPE, "Content-Length": str(len(answer.body)), **answer.headers}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": raw})
+    headers = [*errors.headers_of(answer), (b"content-length", b"%d" % len(answer.body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -115,6 +115,12 @@ def answer(error: Exception) -> Answer:
     return Answer(row.status, msgspec.json.encode(problem), _headers(error))
 
 
+def headers_of(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """The headers of a problem as they are sent, but for the length of its body."""
+    headers = {"content-type": MEDIA_TYPE, **answer.headers}
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 def handle(request: "Request[Any, Any, Any]", error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     found = answer(error)

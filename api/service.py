@@ -20,7 +20,7 @@ from lso_core.store.breaker import Breakers
 from lso_core.store.store import Store
 from lso_core.telemetry import Telemetry
 
-_JSON_HEADER: Final = (b"content-type", b"application/json")
+JSON_HEADER: Final = (b"content-type", b"application/json")
 LONG_BYTES: Final = 8 * 1024
 """Answers from here on are compressed for whom reads that. A health is a tenth of it, and is asked for too often."""
 _LEVEL: Final = 4
@@ -72,7 +72,7 @@ class Ready:
     ) -> None:
         self._body = body
         self._status = status
-        kind = _JSON_HEADER if media_type is None else (b"content-type", media_type.encode())
+        kind = JSON_HEADER if media_type is None else (b"content-type", media_type.encode())
         self._headers = [kind]
         if headers:
             self._headers += ((name.lower().encode(), value.encode()) for name, value in headers.items())

@@ -78,6 +78,14 @@ class Accepted(msgspec.Struct, omit_defaults=True):
     errors: tuple[Finding, ...] = ()
     """What was wrong with them, up to 100."""
 
+    @classmethod
+    def of(cls, batch: Batch, receipt: Receipt) -> "Accepted":
+        """What the caller is told."""
+        findings = tuple(reject.finding for reject in batch.rejects)
+        return cls(
+            receipt.accepted, receipt.duplicate, receipt.entries, len(findings), findings[: InputError.MAX_FINDINGS]
+        )
+
 
 @post("/systems/{system_id:int}/events", status_code=202)
 async def post_events(request: Asked, system_id: FromPath[int]) -> Ready:
@@ -88,12 +96,8 @@ async def post_events(request: Asked, system_id: FromPath[int]) -> Ready:
     except LsoError as error:
         service.telemetry.refused.labels(row_of(error).slug).inc()
         raise
-    _count(service, size, batch, receipt)
-    findings = tuple(reject.finding for reject in batch.rejects)
-    body = Accepted(
-        receipt.accepted, receipt.duplicate, receipt.entries, len(findings), findings[: InputError.MAX_FINDINGS]
-    )
-    return answer(body, 202)
+    count(service, size, batch, receipt)
+    return answer(Accepted.of(batch, receipt), 202)
 
 
 async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, Batch, Receipt]:
@@ -118,11 +122,21 @@ async def _take(request: Asked, service: Service, system_id: int) -> tuple[int, 
         try:
             return held, batch, await service.store.ingest.append(system_id, batch, key)
         except FutureEventError as error:
-            late = msgspec.structs.replace(sent, latest_ms=error.latest_allowed_ms)
-            batch = await _decode_carefully(service, reader, late, skip=skip)
-            return held, batch, await service.store.ingest.append(system_id, batch, key)
+            return held, *await store_late(service, reader, sent, key, error, skip=skip)
     finally:
         service.budget.give_back(held)
+
+
+async def store_late(
+    service: Service, reader: Reader, sent: Post, key: bytes | None, error: FutureEventError, *, skip: bool = False
+) -> tuple[Batch, Receipt]:
+    """Store what the append script has refused for an event from the future, without such events.
+
+    Raises InputError, which tells which they are, where they are not to be skipped; and what `Ingest.append` raises.
+    """
+    late = msgspec.structs.replace(sent, latest_ms=error.latest_allowed_ms)
+    batch = await _decode_carefully(service, reader, late, skip=skip)
+    return batch, await service.store.ingest.append(sent.system_id, batch, key)
 
 
 async def _reader(media_type: str) -> Reader:
@@ -159,7 +173,8 @@ def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     return key
 
 
-def _count(service: Service, size: int, batch: Batch, receipt: Receipt) -> None:
+def count(service: Service, size: int, batch: Batch, receipt: Receipt) -> None:
+    """Count a batch of `size` bytes that was stored, or had been before."""
     telemetry = service.telemetry
     if receipt.duplicate:
         telemetry.duplicates.inc()

@@ -42,7 +42,8 @@ def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None, a
     app = api.create_app(settings)
     check_store(settings.redis_url, after_fd)
     grace_s = GRACE_S if parent_fd is None else SUPERVISED_GRACE_S
-    serve(app, listener, settings.max_connections, settings.client_timeout, grace_s, lambda: api.end_streams(app))
+    limits = settings.max_connections, settings.client_timeout, grace_s
+    serve(app, listener, *limits, lambda: api.end_streams(app), app.state.lane)
     return 0
 
 

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from lso_core.cli.corking import Corked
 from lso_core.cli.listening import BACKLOG
+from lso_core.cli.whole import Expected, Taker, Whole
 
 HEAD_BYTES: Final = 64 * 1024
 """Largest head of a request; servers that know no such cap take header lines until the memory is full."""
@@ -24,6 +25,8 @@ UNREAD_BYTES: Final = 128 * 1024
 """The kernel takes twice as much of an answer before its client reads; left alone it takes megabytes of each connection."""
 SWITCH_S: Final = 0.0005
 """How long a thread that computes may keep the event loop waiting; left alone it is ten times as long, at each of its turns."""
+HOLD_S: Final = 1.0
+"""How long a request is held for its body before the application is asked, which has a patience of its own."""
 DRAIN_S: Final = 1.0
 """How long a process that ends goes on with kept-alive connections. Each is closed with its next answer, which says so; one
 that was closed without a word might just be used for a request, whose sender could not tell what became of it."""
@@ -49,15 +52,16 @@ def serve(
     client_timeout_s: int,
     grace_s: int,
     end_streams: Callable[[], None],
+    taker: Taker | None = None,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way.
 
-    `end_streams` is called as soon as it ends: for answers that would go on for ever.
+    `end_streams` is called as soon as it ends: for answers that would go on for ever. The `taker` may answer requests before
+    the app sees them.
     """
     sys.setswitchinterval(SWITCH_S)
-    protocol: type[_Capped] = type(
-        "Capped", (_Capped,), {"max_connections": max_connections, "client_timeout_s": client_timeout_s}
-    )
+    given = {"max_connections": max_connections, "client_timeout_s": client_timeout_s, "taker": taker}
+    protocol: type[_Capped] = type("Capped", (_Capped,), given)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -104,15 +108,20 @@ class _Capped(HttpToolsProtocol):
 
     max_connections: int
     client_timeout_s: int
+    taker: Taker | None
     draining = False
     """Set on the class: every connection is closed with its next answer."""
     _late: asyncio.TimerHandle | None = None
-    """Ends the wait for a head."""
+    """Ends the wait for a head, or for the body of a request that is held."""
     _unread: asyncio.TimerHandle | None = None
     """Ends the wait for a client that does not read."""
     _in_head = True
-    _running: RequestResponseCycle | None = None
+    _running: RequestResponseCycle | Whole | None = None
     """The request that is being answered."""
+    _expected: Expected | None = None
+    """The request that is held for its body."""
+    _held = b""
+    """What came of that so far."""
     _read_bytes = 0
     """What came so far of a head whose end has not come."""
     _field_bytes = 0
@@ -139,6 +148,8 @@ class _Capped(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._keep_body_small()
+        if self._expected is not None and self._late is None:
+            self._late = self.loop.call_later(HOLD_S, self._start)
         if self._in_head:
             self._read_bytes += len(data)
             if self._late is None:
@@ -164,6 +175,9 @@ class _Capped(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body as it is: most come whole, and need be neither copied nor kept from growing."""
+        if self._expected is not None:
+            self._held += body
+            return
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]  # what is taken is read only
@@ -171,12 +185,59 @@ class _Capped(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+        self._stop_waiting()
+        self._expected = self._find_expected()
+        if self._expected is None:
+            self._start()
+
+    def on_message_complete(self) -> None:
+        if self._expected is not None:
+            if self._is_taken(self._expected):
+                return
+            self._start()
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        if self._expected is not None:
+            self._start()  # so that it is answered
+        super().shutdown()
+
+    def _find_expected(self) -> Expected | None:
+        if self.taker is None or self.expect_100_continue or self.flow.write_paused or self.parser.should_upgrade():
+            return None
+        before: RequestResponseCycle | None = self.cycle
+        if self.app is not self.config.loaded_app or not (before is None or before.response_complete):
+            return None
+        return self.taker.expect(self.parser.get_method(), self.url, self.headers)
+
+    def _is_taken(self, expected: Expected) -> bool:
+        """Let the taker see the request, which is complete."""
+        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self.draining
+        whole, before = Whole(self, self._held, keep_alive=keeps), self.cycle
+        self.cycle = self._running = whole  # type: ignore[assignment]  # it has what uvicorn uses of one that has begun
+        if not expected.take(whole):
+            self.cycle = before
+            return False
+        self._expected, self._held = None, b""
+        self._stop_waiting()
+        return True
+
+    def _start(self) -> None:
+        """Let the application answer the request, whether or not its body is there."""
+        held, self._expected, self._held = self._held, None, b""
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
         super().on_headers_complete()
         if self.draining and self.cycle is not None:
             self.cycle.keep_alive = False
+        if held:
+            self.on_body(held)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

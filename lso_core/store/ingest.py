@@ -23,7 +23,7 @@ from lso_core.model.events import SKEW_MS
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
-from lso_core.store.server import BEGINNINGS, Call, Server
+from lso_core.store.server import BEGINNINGS, Call, Server, Waiter
 
 LOOK_BACK: Final = 6
 """A key is kept in the bucket of its period and looked for in this many before: a period is a sixth of the memory."""
@@ -58,7 +58,14 @@ class Ingest:
         Raises NotFoundError, KeyReuseError, FutureEventError, RateLimitedError, BacklogFullError or
         StoreError. After a StoreError it is not known whether the batch was stored: a retry needs the same key.
         """
-        reply = await self._server.soon(self._call(system_id, batch, key))
+        return self.receipt(system_id, batch, await self._server.soon(self._call(system_id, batch, key)))
+
+    def send(self, system_id: int, batch: Batch, key: bytes | None, waiter: Waiter) -> None:
+        """As `append`, for who can do without a task: `waiter` gets what `receipt` reads, or a StoreError."""
+        self._server.send(self._call(system_id, batch, key), waiter)
+
+    def receipt(self, system_id: int, batch: Batch, reply: Any) -> Receipt:
+        """What the append script has answered. Raises as `append` does."""
         kind = reply[0]
         if kind == b"ok":
             return _receipt(batch.count, reply[1].decode(), duplicate=False)

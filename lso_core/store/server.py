@@ -12,7 +12,7 @@ import importlib.resources
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 import redis.asyncio
@@ -69,7 +69,20 @@ class Script(msgspec.Struct, frozen=True):
 
 Reading = tuple[tuple[str, ...], "asyncio.Future[tuple[int, list[bytes | None]]]"]
 """Keys of one partition, and who waits for their values."""
-Sending = tuple["Command | Call | Ask", "asyncio.Future[Any]"]
+
+
+class Waiter(Protocol):
+    """Who waits for an answer: a future, or what takes one without being a task."""
+
+    def done(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
+Sending = tuple["Command | Call | Ask", Waiter]
 """A call, and who waits for its answer."""
 TOGETHER_S: Final = 0.02
 """What comes while a trip to a server is under way goes with all that come until it is back, unless that takes longer."""
@@ -260,8 +273,12 @@ class Server:
     async def soon(self, call: Command | Call | Ask) -> Any:
         """The answer to one call, in a round trip shared with all others of this turn of the event loop."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._sending.add((call, future))
+        self.send(call, future)
         return await future
+
+    def send(self, call: Command | Call | Ask, waiter: Waiter) -> None:
+        """As `soon`; the answer, or the StoreError in its place, goes to `waiter`, who must not fail."""
+        self._sending.add((call, waiter))
 
     async def get_soon(self, where: tuple[str, ...]) -> tuple[int, list[bytes | None]]:
         """Redis' time in ms and the values of `where`, read at one moment after this was called.
@@ -324,23 +341,23 @@ class Server:
             answers = await self._send([call for call, _ in waiting])
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for it
             answers = [error] * len(waiting)
-        for (call, future), answer in zip(waiting, answers, strict=True):
-            if future.done():
+        for (call, waiter), answer in zip(waiting, answers, strict=True):
+            if waiter.done():
                 continue  # its caller went away
             if isinstance(answer, redis.exceptions.NoScriptError):
-                await self._answer_alone(call, future)
+                await self._answer_alone(call, waiter)
             elif isinstance(answer, AWAY):
-                future.set_exception(translate(answer))
+                waiter.set_exception(translate(answer))
             elif isinstance(answer, Exception):
-                future.set_exception(answer)
+                waiter.set_exception(answer)
             else:
-                future.set_result(answer)
+                waiter.set_result(answer)
 
-    async def _answer_alone(self, call: Command | Call | Ask, future: "asyncio.Future[Any]") -> None:
+    async def _answer_alone(self, call: Command | Call | Ask, waiter: Waiter) -> None:
         try:
-            future.set_result(await self.one(call))
+            waiter.set_result(await self.one(call))
         except StoreError as error:
-            future.set_exception(error)
+            waiter.set_exception(error)
 
     async def _send(self, calls: Sequence[Command | Call | Ask]) -> list[Any]:
         """The answers in order, errors of single commands among them. Raises StoreError where Redis is away."""
