@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> Litestar:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with _running(settings, own) as service:
-            app.state.service = service
+            app.state.service = lane.service = service
             gc.collect()
             gc.freeze()  # what is there now stays: no collection has to look at it again
             yield
@@ -102,7 +102,7 @@ def create_app(settings: Settings) -> Litestar:
     )
     edge = Edge(Express(app.asgi_handler, HOT), guard, own)
     app.asgi_handler = edge
-    app.state.lane = Lane(app, guard, edge)
+    app.state.lane = lane = Lane(guard, edge)
     return app
 
 

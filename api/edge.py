@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from litestar.types import ASGIApp, Receive, Send
-from prometheus_client import Counter, Histogram
+from prometheus_client import Histogram
 
 from api import errors, methods
 from api.auth import Guard
 from api.routes import dashboard, probes, stream
 from lso_core.model.errors import LsoError
-from lso_core.telemetry import REQUEST_ID, Telemetry
+from lso_core.telemetry import REQUEST_ID, Tally, Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Edge:
         self._telemetry = telemetry
         self._prefix = secrets.token_hex(6).encode()
         self._numbers = itertools.count(1)
-        self._requests: dict[tuple[str, str, int], Counter] = {}
+        self._requests: dict[tuple[str, str, int], Tally] = {}
         self._seconds: dict[str, Histogram] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -79,11 +79,12 @@ class Edge:
         """Count an answer that has just been given, and log it where it is worth that."""
         seconds = time.perf_counter() - visit.began_s
         key = (route, method if method in _METHODS else "(other)", status)
-        counter = self._requests.get(key)
-        if counter is None:
-            counter = self._requests[key] = self._telemetry.requests.labels(key[0], key[1], str(status))
+        tally = self._requests.get(key)
+        if tally is None:
+            counter = self._telemetry.requests.labels(key[0], key[1], str(status))
+            tally = self._requests[key] = self._telemetry.tally(counter)
             self._seconds[route] = self._telemetry.request_seconds.labels(route)
-        counter.inc()
+        tally.inc()
         slow = False
         if route != stream.PATH:  # which lasts as long as somebody looks at it
             self._seconds[route].observe(seconds)

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from litestar import Litestar
 
 from api import errors
 from api.auth import Guard
@@ -41,8 +40,10 @@ _UNUSUAL: Final = frozenset({b"content-encoding", b"transfer-encoding"})
 class Lane:
     """Takes POSTs of few events; a `Taker`."""
 
-    def __init__(self, app: Litestar, guard: Guard, edge: Edge) -> None:
-        self._app = app
+    service: Service
+    """Set once it runs, which is before the first request."""
+
+    def __init__(self, guard: Guard, edge: Edge) -> None:
         self._guard = guard
         self._edge = edge
         self._late: set[asyncio.Task[None]] = set()
@@ -67,7 +68,7 @@ class Lane:
 
     def take(self, expected: "_Expected", request: Whole) -> bool:
         """Have the batch stored, and the request answered then; False where the application has to look at it."""
-        service: Service = self._app.state.service
+        service = self.service
         sent = Post(
             request.body,
             expected.system_id,
@@ -84,9 +85,7 @@ class Lane:
             service.budget.take(len(sent.body))
         except LsoError:
             return False
-        service.store.ingest.send(
-            sent.system_id, batch, expected.key, _Waiting(self, service, request, expected, sent, batch)
-        )
+        service.store.ingest.send(sent.system_id, batch, expected.key, _Waiting(self, request, expected, sent, batch))
         return True
 
     def look_closer(self, waiting: "_Waiting", error: FutureEventError) -> None:
@@ -122,11 +121,9 @@ class _Waiting:
 
     __slots__ = ("_batch", "_expected", "_lane", "_request", "_sent", "_service")
 
-    def __init__(
-        self, lane: Lane, service: Service, request: Whole, expected: _Expected, sent: Post, batch: Batch
-    ) -> None:
+    def __init__(self, lane: Lane, request: Whole, expected: _Expected, sent: Post, batch: Batch) -> None:
         self._lane = lane
-        self._service = service
+        self._service = lane.service
         self._request = request
         self._expected = expected
         self._sent = sent

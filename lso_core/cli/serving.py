@@ -124,8 +124,8 @@ class _Capped(HttpToolsProtocol):
     """What came of that so far."""
     _read_bytes = 0
     """What came so far of a head whose end has not come."""
-    _field_bytes = 0
-    """Names and values of its fields."""
+    _coming_bytes = 0
+    """What is being read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -146,6 +146,7 @@ class _Capped(HttpToolsProtocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        self._coming_bytes = len(data)
         super().data_received(data)
         self._keep_body_small()
         if self._expected is not None and self._late is None:
@@ -164,14 +165,8 @@ class _Capped(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def on_message_begin(self) -> None:
-        self._in_head, self._read_bytes, self._field_bytes = True, 0, 0
+        self._in_head, self._read_bytes = True, 0
         super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._field_bytes += len(name) + len(value)
-        if self._field_bytes > HEAD_BYTES:
-            self.app = _refusing(431, _LARGE_HEAD)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body as it is: most come whole, and need be neither copied nor kept from growing."""
@@ -186,6 +181,8 @@ class _Capped(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._stop_waiting()
+        if self._read_bytes + self._coming_bytes > HEAD_BYTES and self._has_large_head():
+            self.app = _refusing(431, _LARGE_HEAD)
         self._expected = self._find_expected()
         if self._expected is None:
             self._start()
@@ -201,6 +198,9 @@ class _Capped(HttpToolsProtocol):
         if self._expected is not None:
             self._start()  # so that it is answered
         super().shutdown()
+
+    def _has_large_head(self) -> bool:
+        return sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES
 
     def _find_expected(self) -> Expected | None:
         if self.taker is None or self.expect_100_continue or self.flow.write_paused or self.parser.should_upgrade():

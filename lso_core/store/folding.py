@@ -27,7 +27,7 @@ from lso_core.store.history import Row
 from lso_core.store.ingest import DEAD_LETTERS, UNARCHIVED
 from lso_core.store.registry import read_system, snapshot_args
 from lso_core.store.runs import RunWrites
-from lso_core.store.server import BEGINNINGS, Call, Server, Value
+from lso_core.store.server import BEGINNINGS, Call, Fixed, Server, Value
 
 MARK_BYTES: Final = 4 << 20
 """Folded entries are trimmed in pieces of about this many bytes, or of a sixteenth of what a partition may keep…"""
@@ -176,6 +176,7 @@ class Folding:
         self._runs_kept = settings.runs_kept
         self._runs_ms = settings.runs_seconds * 1_000
         self._archive = settings.archive
+        self._beginning = functools.lru_cache(BEGINNINGS)(_begin)
         self.mark_for(settings.hot_bytes // PARTITIONS)
 
     def mark_for(self, share_bytes: int) -> None:
@@ -242,9 +243,8 @@ class Folding:
         ]
 
     def _commit(self, lease: Lease, commit: Commit) -> Call:
-        system_id = commit.system.system_id
-        held = (system_id, lease.owner, lease.epoch)
-        return Call("commit", _committed_to(system_id), self._committed(commit), held)
+        where, fixed = self._beginning(commit.system.system_id, lease.owner, lease.epoch)
+        return Call("commit", where, self._committed(commit), fixed)
 
     def _committed(self, commit: Commit) -> tuple[Any, ...]:
         """The arguments of a commit behind those that say who commits what."""
@@ -360,11 +360,10 @@ class Folding:
         return sum(int(count or 0) for count in counts)
 
 
-@functools.lru_cache(maxsize=BEGINNINGS)
-def _committed_to(system_id: int) -> tuple[str, ...]:
-    """The keys of a commit."""
+def _begin(system_id: int, owner: str, epoch: int) -> tuple[tuple[str, ...], Fixed]:
+    """The keys of a commit, and the arguments that say who commits."""
     partition = partition_of(system_id)
-    return (
+    where = (
         keys.system(system_id),
         keys.lease(partition),
         keys.state(system_id),
@@ -388,6 +387,7 @@ def _committed_to(system_id: int) -> tuple[str, ...]:
         keys.unarchived(partition),
         keys.unfiled(partition),
     )
+    return where, Fixed(system_id, owner, epoch)
 
 
 def _peek(partition: int, now_ms: int, most: int) -> tuple[tuple[Any, ...], ...]:

@@ -23,7 +23,7 @@ from lso_core.model.events import SKEW_MS
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import keys
-from lso_core.store.server import BEGINNINGS, Call, Server, Waiter
+from lso_core.store.server import BEGINNINGS, Call, Fixed, Server, Value, Waiter
 
 LOOK_BACK: Final = 6
 """A key is kept in the bucket of its period and looked for in this many before: a period is a sixth of the memory."""
@@ -50,6 +50,7 @@ class Ingest:
         self._others = [0] * PARTITIONS
         """Bytes not folded yet in the other partitions that share a cap with each."""
         self._caps = [settings.backlog_bytes or DEFAULT_BACKLOG_BYTES] * PARTITIONS
+        self._beginning = functools.lru_cache(BEGINNINGS)(self._begin)
         self._most_hot = int(UNARCHIVED * settings.hot_bytes) // PARTITIONS if settings.archive == "required" else ""
 
     async def append(self, system_id: int, batch: Batch, key: bytes | None) -> Receipt:
@@ -94,8 +95,36 @@ class Ingest:
                 self._caps[p] = self._settings.backlog_bytes or memory.limit // 4 or DEFAULT_BACKLOG_BYTES
 
     def _call(self, system_id: int, batch: Batch, key: bytes | None) -> Call:
+        partition = partition_of(system_id)
+        what: tuple[Value, ...] = (
+            batch.count,
+            batch.columns,
+            batch.body,
+            "" if batch.latest_ts_ms is None else batch.latest_ts_ms,
+            b"" if key is None else hashlib.blake2b(key, digest_size=16).digest(),
+            batch.digest,
+            self._caps[partition],
+            self._others[partition],
+        )
+        for reject in batch.rejects:
+            what += msgspec.json.encode(reject.finding), reject.event
+        where, fixed = self._beginning(system_id)
+        return Call("append", where, what, fixed)
+
+    def _begin(self, system_id: int) -> tuple[tuple[str, ...], Fixed]:
+        """Keys of the append script, and the arguments that go with them."""
         partition, settings = partition_of(system_id), self._settings
-        fixed = (
+        where = (
+            keys.system(system_id),
+            keys.stream(system_id),
+            keys.state(system_id),
+            keys.ready(partition),
+            keys.parked(partition),
+            keys.stats(partition),
+            keys.idempotency(system_id),
+            keys.dead_letters(system_id),
+        )
+        return where, Fixed(
             system_id,
             SKEW_MS,
             bucket_ms(settings),
@@ -107,18 +136,6 @@ class Ingest:
             DEAD_LETTERS,
             self._most_hot,
         )
-        what = (
-            batch.count,
-            batch.columns,
-            batch.body,
-            "" if batch.latest_ts_ms is None else batch.latest_ts_ms,
-            b"" if key is None else hashlib.blake2b(key, digest_size=16).digest(),
-            batch.digest,
-            self._caps[partition],
-            self._others[partition],
-            *(part for reject in batch.rejects for part in (msgspec.json.encode(reject.finding), reject.event)),
-        )
-        return Call("append", _where(system_id), what, fixed)
 
     def _refusal(self, system_id: int, batch: Batch, kind: bytes, reply: list[Any]) -> LsoError:
         """The error for an answer of the append script that is not a success."""
@@ -159,22 +176,6 @@ class Ingest:
                     retry_after_s=max(1, math.ceil(int(reply[1]) / 1_000)),
                 )
         return StoreError(f"the append script answered {kind!r}")
-
-
-@functools.lru_cache(maxsize=BEGINNINGS)
-def _where(system_id: int) -> tuple[str, ...]:
-    """The keys of the append script."""
-    partition = partition_of(system_id)
-    return (
-        keys.system(system_id),
-        keys.stream(system_id),
-        keys.state(system_id),
-        keys.ready(partition),
-        keys.parked(partition),
-        keys.stats(partition),
-        keys.idempotency(system_id),
-        keys.dead_letters(system_id),
-    )
 
 
 def _receipt(count: int, entry: str, *, duplicate: bool) -> Receipt:

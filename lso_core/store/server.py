@@ -49,8 +49,18 @@ class Call(msgspec.Struct, frozen=True):
     name: str
     keys: tuple[str, ...]
     args: tuple[Value, ...]
-    fixed: tuple[Value, ...] = ()
-    """Arguments before `args` that are the same whenever the keys are: of what is called so often all up to here is packed once."""
+    fixed: "Fixed | None" = None
+    """What stands before `args` in calls that are made often."""
+
+
+class Fixed:
+    """Arguments that are the same whenever the keys are, for one script and one server: all up to here is packed once."""
+
+    __slots__ = ("args", "packed")
+
+    def __init__(self, *args: Value) -> None:
+        self.args = args
+        self.packed: Beginning | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -374,21 +384,22 @@ class Server:
             return call.command
         if not isinstance(call, Call):
             return call
-        return ("EVALSHA", self._scripts[call.name].digest, len(call.keys), *call.keys, *call.fixed, *call.args)
+        return *self._opening(call), *call.args
+
+    def _opening(self, call: Call) -> Command:
+        fixed = () if call.fixed is None else call.fixed.args
+        return "EVALSHA", self._scripts[call.name].digest, len(call.keys), *call.keys, *fixed
 
     def _packed(self, call: Command | Call | Ask) -> Command | Packed:
         """The words of a call; of one with a fixed beginning its bytes."""
-        if not isinstance(call, Call) or not call.fixed:
+        if not isinstance(call, Call) or call.fixed is None:
             return self._words(call)
-        return _beginning(self._scripts[call.name].digest, call.keys, call.fixed).then(call.args)
+        if call.fixed.packed is None:
+            call.fixed.packed = Beginning.of(self._opening(call))
+        return call.fixed.packed.then(call.args)
 
     async def _load(self, names: set[str]) -> None:
         await self._send([("SCRIPT LOAD", self._scripts[name].text) for name in names])
-
-
-@functools.lru_cache(maxsize=BEGINNINGS)
-def _beginning(digest: str, where: tuple[str, ...], fixed: tuple[Value, ...]) -> Beginning:
-    return Beginning.of(("EVALSHA", digest, len(where), *where, *fixed))
 
 
 def _key(call: Command | Call | Ask) -> str:

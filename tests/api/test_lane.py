@@ -155,6 +155,6 @@ def test_only_usual_heads_are_taken(
     target: bytes,
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    app, guard = Litestar([]), Guard.parse("")
-    lane = Lane(app, guard, Edge(app.asgi_handler, guard, Telemetry()))
+    guard = Guard.parse("")
+    lane = Lane(guard, Edge(Litestar([]).asgi_handler, guard, Telemetry()))
     assert (lane.expect(method, target, headers) is not None) == taken
