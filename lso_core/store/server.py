@@ -156,19 +156,21 @@ class _Gathering(Generic[Waiting]):
     def _go(self, line: _Line[Waiting]) -> None:
         loop = asyncio.get_running_loop()
         if line.waiting and loop.time() - line.began_s > TOGETHER_S:
-            group, line.waiting, line.began_s = line.waiting, [], loop.time()
-            task = loop.create_task(self._trip(line, group))
+            task = loop.create_task(self._travel(line))
             self._trips.add(task)  # a loop keeps no hold on its tasks
             task.add_done_callback(self._trips.discard)
 
-    async def _trip(self, line: _Line[Waiting], group: list[Waiting]) -> None:
-        began_s = line.began_s
-        try:
-            await self._send(group)
-        finally:
-            if line.began_s == began_s:
-                line.began_s = -math.inf
-            self._go(line)
+    async def _travel(self, line: _Line[Waiting]) -> None:
+        """Trip after trip, while somebody waits and no other has begun meanwhile."""
+        loop = asyncio.get_running_loop()
+        while line.waiting and loop.time() - line.began_s > TOGETHER_S:
+            group, line.waiting = line.waiting, []
+            line.began_s = began_s = loop.time()
+            try:
+                await self._send(group)
+            finally:
+                if line.began_s == began_s:
+                    line.began_s = -math.inf
 
 
 class Server:

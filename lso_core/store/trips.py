@@ -6,12 +6,14 @@ cost: they poll each connection before its use, start a task to write with a tim
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 import hiredis
 import redis.asyncio
 import redis.exceptions
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 from lso_core.model.errors import StoreError
 from lso_core.store.breaker import Breaker
@@ -66,19 +68,15 @@ class Way:
         self._ping = ping
         self._looks: set[asyncio.Task[None]] = set()
 
-    @contextlib.contextmanager
-    def trip(self) -> Iterator[None]:
+    def trip(self) -> "contextlib.AbstractContextManager[None]":
         """A trip that the breaker learns from. Raises StoreError where it lets nobody through."""
         if self._breaker is None:
-            yield
-            return
+            return contextlib.nullcontext()
         try:
-            number = self._breaker.begin()
+            return _Watched(self._breaker, self._breaker.begin())
         except StoreError:
             self._look(self._breaker)
             raise
-        with _watched(self._breaker, number):
-            yield
 
     def _look(self, breaker: Breaker) -> None:
         number = breaker.begin_probe()
@@ -89,24 +87,27 @@ class Way:
         task.add_done_callback(self._looks.discard)
 
     async def _probe(self, breaker: Breaker, number: int) -> None:
-        with contextlib.suppress(*AWAY), _watched(breaker, number):
+        with contextlib.suppress(*AWAY), _Watched(breaker, number):
             await self._ping()
 
 
-@contextlib.contextmanager
-def _watched(breaker: Breaker, number: int) -> Iterator[None]:
-    """Tell the breaker how a trip ends."""
-    answered: bool | None = True
-    try:
-        yield
-    except AWAY:
-        answered = False
-        raise
-    except asyncio.CancelledError:
-        answered = None
-        raise
-    finally:
-        breaker.end(number, answered=answered)
+class _Watched:
+    """A context that tells the breaker how a trip ends. Every trip is in one, so it is no generator, which would take longer."""
+
+    __slots__ = ("_breaker", "_number")
+
+    def __init__(self, breaker: Breaker, number: int) -> None:
+        self._breaker = breaker
+        self._number = number
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        gave_up = isinstance(error, asyncio.CancelledError)
+        self._breaker.end(self._number, answered=None if gave_up else not isinstance(error, AWAY))
 
 
 async def ping(client: Any) -> None:
@@ -145,31 +146,39 @@ async def exchange(client: "redis.asyncio.Redis", connection: Any, commands: Seq
     """Send all commands and read their answers; then the connection is given back. Raises one of AWAY."""
     callbacks, answers = client.response_callbacks, []
     try:
-        async with _limit() as limit:
+        async with asyncio.timeout(TIMEOUT_S) as limit:
             await connection.send_packed_command(_packed(commands), check_health=False)
             for words in commands:
-                answer = await _answer(connection)
+                answer = _here(connection)
+                if answer is NOT_ENOUGH_DATA:
+                    answer = await _answer(connection)
+                    _extend(limit)
                 callback = None if isinstance(words, Packed) else callbacks.get(words[0])
                 answers.append(answer if callback is None or isinstance(answer, Exception) else callback(answer))
-                _extend(limit)
-    except RuntimeError as error:
-        if _CLOSED not in str(error):
-            raise
-        await connection.disconnect(nowait=True)
-        raise redis.exceptions.ConnectionError("it closed the connection") from error
+    except BaseException as error:
+        await connection.disconnect(nowait=True)  # the answers that did not come are nobody's
+        if isinstance(error, TimeoutError):
+            raise _too_late() from None
+        if isinstance(error, RuntimeError) and _CLOSED in str(error):
+            raise redis.exceptions.ConnectionError("it closed the connection") from error
+        raise
     finally:
         await client.connection_pool.release(connection)
     return answers
 
 
 @contextlib.asynccontextmanager
-async def _limit() -> AsyncIterator[asyncio.Timeout]:
-    """Ends what takes longer than TIMEOUT_S, unless it is extended."""
+async def _limit() -> AsyncIterator[None]:
+    """Ends what takes longer than TIMEOUT_S."""
     try:
-        async with asyncio.timeout(TIMEOUT_S) as limit:
-            yield limit
+        async with asyncio.timeout(TIMEOUT_S):
+            yield
     except TimeoutError:
-        raise redis.exceptions.TimeoutError(f"no answer within {TIMEOUT_S:g} s") from None
+        raise _too_late() from None
+
+
+def _too_late() -> redis.exceptions.TimeoutError:
+    return redis.exceptions.TimeoutError(f"no answer within {TIMEOUT_S:g} s")
 
 
 def _extend(limit: asyncio.Timeout) -> None:
@@ -177,6 +186,18 @@ def _extend(limit: asyncio.Timeout) -> None:
     now, ends = asyncio.get_running_loop().time(), limit.when()
     if ends is not None and ends - now < TIMEOUT_S - 1:
         limit.reschedule(now + TIMEOUT_S)
+
+
+def _here(connection: Any) -> Any:
+    """The next answer where it has come already, as most have with one before them; or NOT_ENOUGH_DATA.
+
+    redis-py looks for it through five calls. Raises one of AWAY.
+    """
+    reader = connection._parser._reader  # noqa: SLF001 - None where the connection has just been closed
+    answer = NOT_ENOUGH_DATA if reader is None else reader.gets()
+    if isinstance(answer, redis.exceptions.ConnectionError):  # as that the server is still loading
+        raise answer
+    return answer
 
 
 async def _answer(connection: Any) -> Any:
