@@ -142,7 +142,8 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
     position = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
     before = _with_unreadable(known.state, _unreadable(known, decoded, position))
-    folded = fold(before, decoded.arrivals, known.system.window, _as_of(before, decoded, end_ms))
+    window, as_of_ms = known.system.window, _as_of(before, decoded, end_ms)
+    folded = fold(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
     state, summary = summarize(folded.state, known.system, advanced.runs)
     rows = _numbered(folded.rows, position.rows)

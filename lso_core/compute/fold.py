@@ -45,13 +45,16 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
     """At most one a minute, by time."""
 
 
-def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int) -> Folded:
-    """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back)."""
+def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int, lag_ms: int = 0) -> Folded:
+    """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back).
+
+    A minute becomes a row `lag_ms` after its end; at most `Window.lag_of` says.
+    """
     as_of_ms = max(as_of_ms, state.meta.as_of_ms)
     start_ms = window.start_of(as_of_ms)
     dropped = state.before(start_ms)
     held = state.sums_without(dropped)
-    written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms))
+    written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms - lag_ms))
     meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
     arrived, passed = dict[int, Arrived](), None
     if arrivals:

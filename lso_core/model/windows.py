@@ -5,8 +5,17 @@ import msgspec
 SLOT_MS = 5_000
 """Length of a slot. Part of the stored layout: another value refuses to start on existing data."""
 
+MINUTE_MS = 60_000
+
+UNWRITTEN_MS = 2 * MINUTE_MS
+"""Less than this goes back what is in the window and not in history yet: the present minute, and the turn of that before."""
+
 PARTITIONS = 32
 """Units of placement. Part of the stored layout, too."""
+
+
+_SPREAD = 7_919
+"""A prime, so that systems whose numbers follow each other are some seconds apart."""
 
 
 def partition_of(system_id: int) -> int:
@@ -32,3 +41,11 @@ class Window(msgspec.Struct, frozen=True):
     def start_of(self, as_of_ms: int) -> int:
         """First millisecond inside the window that ends at `as_of_ms`."""
         return slot_of(as_of_ms) - (self.slots - 1) * SLOT_MS
+
+    def lag_of(self, system_id: int) -> int:
+        """How long after its end a minute of the system goes into history, so that not all systems do it at the same time.
+
+        Less than a minute, and no longer than all of it is inside the window; nothing for the shortest windows.
+        """
+        room = min(MINUTE_MS, self.seconds * 1_000 - MINUTE_MS - SLOT_MS)
+        return system_id * _SPREAD % room if room > 0 else 0

@@ -12,7 +12,7 @@ from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import SLOT_PREFIX, decode_meta, decode_slot, slot_start
 from lso_core.model.errors import Finding, InputError, NotFoundError
 from lso_core.model.rollups import MOST_ROWS, Piece, Width
-from lso_core.model.windows import SLOT_MS, partition_of
+from lso_core.model.windows import SLOT_MS, UNWRITTEN_MS, partition_of
 from lso_core.store import keys
 from lso_core.store.server import Call, Server
 
@@ -117,7 +117,7 @@ class History:
         """
         whole = to_ms - from_ms <= Width.MINUTE
         where = (keys.system(system_id), keys.state(system_id), keys.rows(system_id))
-        what = (from_ms, to_ms, most if whole else min(most, READ_ROWS), SLOT_PREFIX, SLOT_MS, Width.MINUTE // SLOT_MS)
+        what = (from_ms, to_ms, most if whole else min(most, READ_ROWS), SLOT_PREFIX, SLOT_MS, UNWRITTEN_MS // SLOT_MS)
         outcome, *found = await self._server.soon(Call("rows", where, what))
         if outcome == b"gone":
             raise NotFoundError(f"there is no system {system_id}")

@@ -30,6 +30,7 @@ class Turn(NamedTuple):
     batches: list[Batch]
     as_of_ms: int
     window: Window
+    lag_ms: int = 0
 
 
 offsets = st.one_of(
@@ -61,7 +62,7 @@ def histories(draw: st.DrawFn) -> list[Turn]:
     """Folds one after another: of one batch, of a backlog, of none, after a stall, under windows that were changed."""
     turns = []
     at = as_of = NOW - NOW % MINUTE + draw(st.integers(0, 59_999))
-    window = draw(windows)
+    window, system_id = draw(windows), draw(st.integers(0, 100_000))
     for _ in range(draw(st.integers(1, 8))):
         batches = []
         for _ in range(draw(st.integers(0, 3))):
@@ -72,7 +73,7 @@ def histories(draw: st.DrawFn) -> list[Turn]:
         at = draw(st.sampled_from([at, as_of]))
         if draw(st.booleans()):
             window = draw(windows)
-        turns.append(Turn(batches, as_of, window))
+        turns.append(Turn(batches, as_of, window, window.lag_of(system_id)))
     return turns
 
 
@@ -82,10 +83,10 @@ def run(turns: Sequence[Turn]) -> tuple[State, list[Rollup], list[tuple[Sent, Wi
     State and rows go through their stored forms, and every fold is done twice, as after a commit that was refused.
     """
     state, rows, sent = State(), list[Rollup](), list[tuple[Sent, Window]]()
-    for batches, as_of, window in turns:
+    for batches, as_of, window, lag_ms in turns:
         arrivals = [arrival(at, some) for at, some in batches]
-        fold(state, arrivals, window, as_of)
-        folded = fold(state, arrivals, window, as_of)
+        fold(state, arrivals, window, as_of, lag_ms)
+        folded = fold(state, arrivals, window, as_of, lag_ms)
         assert [row.start_ms for row in folded.rows] == sorted({row.start_ms for row in folded.rows})
         rows += [rollups.decode(rollups.encode(row)) for row in folded.rows]
         sent += [(Sent(at, event), window) for at, some in batches for event in some]

@@ -1,9 +1,11 @@
 """Slots, windows and partitions: the arithmetic that everything stored relies on."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lso_core.model.windows import PARTITIONS, SLOT_MS, Window, partition_of, slot_of
+from lso_core.model.windows import MINUTE_MS, PARTITIONS, SLOT_MS, Window, partition_of, slot_of
 
 moments = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 windows = st.integers(12, 720).map(lambda slots: Window(slots * SLOT_MS // 1_000))
@@ -31,6 +33,20 @@ def test_a_window_holds_its_number_of_slots_and_the_current_one_among_them(windo
 @given(windows, moments, st.integers(0, 10_000_000))
 def test_a_window_never_starts_earlier_as_time_goes_on(window: Window, as_of_ms: int, later_ms: int) -> None:
     assert window.start_of(as_of_ms) <= window.start_of(as_of_ms + later_ms)
+
+
+@given(windows, moments, st.integers(0, 10**15))
+def test_a_minute_is_inside_the_window_until_its_turn_comes(window: Window, as_of_ms: int, system_id: int) -> None:
+    lag_ms = window.lag_of(system_id)
+    assert 0 <= lag_ms < MINUTE_MS
+    last_ms = as_of_ms - as_of_ms % MINUTE_MS + MINUTE_MS + lag_ms - 1
+    assert window.start_of(last_ms) <= as_of_ms - as_of_ms % MINUTE_MS
+
+
+def test_systems_take_turns_all_over_a_minute() -> None:
+    tenths = Counter(Window().lag_of(32 * number + 5) // 6_000 for number in range(1_000))
+    assert len(tenths) == 10
+    assert all(80 <= count <= 120 for count in tenths.values())
 
 
 def test_the_default_window_is_five_minutes() -> None:
