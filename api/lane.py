@@ -1,4 +1,4 @@
-"""Small batches, answered without ASGI: what is sure to be good goes from the connection to the append script and back.
+"""Batches answered without ASGI: what is sure to be good goes from the connection to the append script and back.
 
 Whatever wants a closer look, before anything is stored, is left to the application, whose answers are the same.
 """
@@ -18,27 +18,59 @@ from api.express import is_usual_host
 from api.routes import events
 from api.service import JSON_HEADER, Service
 from lso_core.cli.whole import Header, Whole
-from lso_core.compute import batches
+from lso_core.compute import batches, libraries
 from lso_core.compute.batches import Post
 from lso_core.model.batches import Batch, Receipt
-from lso_core.model.errors import FutureEventError, LsoError
+from lso_core.model.errors import FutureEventError, LsoError, UnavailableError
 from lso_core.model.events import KEY_BYTES
 from lso_core.telemetry import REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
-MOST_BYTES: Final = 64 * 1024
-"""A body up to this is taken here. With a larger one the way through the application is a small part of the cost."""
+MOST_BYTES: Final = events.INLINE_BYTES
+"""A body up to this is taken here: what is larger is decoded in a thread, for which a request needs a task."""
 
 _TARGET: Final = re.compile(rb"/systems/([0-9]{1,15})/events")
 _ROUTE: Final = "/systems/{system_id}/events"
-_LINES: Final = {b"": False, b"application/json": False} | {kind.encode(): True for kind in events.NDJSON}
-"""Whether a body of this Content-Type has an event a line."""
+_KINDS: Final = {b"": "", **{kind.encode(): kind for kind in events.MEDIA_TYPES}}
 _UNUSUAL: Final = frozenset({b"content-encoding", b"transfer-encoding"})
 
 
+class Head(NamedTuple):
+    """What the head of a usual request tells."""
+
+    path: str
+    system_id: int
+    kind: str
+    """Content-Type; "" where there is none."""
+    key: bytes | None
+    length: int
+    """Bytes of the body."""
+
+
+def head_of(method: bytes, target: bytes, headers: Sequence[Header]) -> Head | None:
+    """The head of a POST that may be taken; None for what is unusual, right or wrong."""
+    found = _TARGET.fullmatch(target)
+    if method != b"POST" or found is None:
+        return None
+    told = dict(headers)
+    length, kind = int(told.get(b"content-length", b"0")), _KINDS.get(told.get(b"content-type", b""))
+    key = told.get(b"idempotency-key")
+    if (
+        kind is None
+        or (kind == libraries.ARROW and not libraries.has_arrow())
+        or not 0 < length <= MOST_BYTES
+        or len(told) < len(headers)
+        or not _UNUSUAL.isdisjoint(told)
+        or not is_usual_host(told.get(b"host", b""))
+        or not (key is None or 0 < len(key) <= KEY_BYTES)
+    ):
+        return None
+    return Head(target.decode(), int(found[1]), kind, key, length)
+
+
 class Lane:
-    """Takes POSTs of few events; a `Taker`."""
+    """Takes POSTs of events; a `Taker`."""
 
     service: Service
     """Set once it runs, which is before the first request."""
@@ -49,43 +81,30 @@ class Lane:
         self._late: set[asyncio.Task[None]] = set()
 
     def expect(self, method: bytes, target: bytes, headers: Sequence[Header]) -> "_Expected | None":
-        """A request with such a head, where it tells what is usual."""
-        found = _TARGET.fullmatch(target)
-        if method != b"POST" or found is None:
+        """A request with such a head, where it is usual and may go on."""
+        head = head_of(method, target, headers)
+        if head is None or head.length > self.service.settings.max_body_bytes:
             return None
-        told = dict(headers)
-        lines, key = _LINES.get(told.get(b"content-type", b"")), told.get(b"idempotency-key")
-        if (
-            lines is None
-            or not 0 < int(told.get(b"content-length", b"0")) <= MOST_BYTES
-            or len(told) < len(headers)
-            or not _UNUSUAL.isdisjoint(told)
-            or not is_usual_host(told.get(b"host", b""))
-            or not (key is None or 0 < len(key) <= KEY_BYTES)
-        ):
+        try:
+            self._guard.check("POST", head.path, headers)
+        except LsoError:
             return None
-        return _Expected(self, target.decode(), int(found[1]), lines, key, self._edge.visit(headers), headers)
+        return _Expected(self, head, self._edge.visit(headers))
 
     def take(self, expected: "_Expected", request: Whole) -> bool:
         """Have the batch stored, and the request answered then; False where the application has to look at it."""
-        service = self.service
         sent = Post(
             request.body,
-            expected.system_id,
-            service.settings.max_batch_events,
-            ndjson=expected.lines,
-            keyed=expected.key is not None,
+            expected.head.system_id,
+            self.service.settings.max_batch_events,
+            ndjson=expected.head.kind in events.NDJSON,
+            keyed=expected.head.key is not None,
         )
-        if len(sent.body) > service.settings.max_body_bytes:
+        batch = expected.reader.quick(sent)
+        if batch is None:
             return False
-        try:
-            self._guard.check("POST", expected.path, expected.headers)
-            if (batch := batches.quick(sent)) is None:
-                return False
-            service.budget.take(len(sent.body))
-        except LsoError:
-            return False
-        service.store.ingest.send(sent.system_id, batch, expected.key, _Waiting(self, request, expected, sent, batch))
+        waiting = _Waiting(self, request, expected, sent, batch)
+        self.service.store.ingest.send(sent.system_id, batch, expected.head.key, waiting)
         return True
 
     def look_closer(self, waiting: "_Waiting", error: FutureEventError) -> None:
@@ -96,24 +115,41 @@ class Lane:
 
     def count(self, expected: "_Expected", status: int) -> None:
         """Count an answer among all."""
-        self._edge.count(expected.visit, _ROUTE, "POST", expected.path, status)
+        self._edge.count(expected.visit, _ROUTE, "POST", expected.head.path, status)
 
 
-class _Expected(NamedTuple):
-    """What the head of a request tells."""
+class _Expected:
+    """A request whose head has come."""
 
-    lane: Lane
-    path: str
-    system_id: int
-    lines: bool
-    """Whether its body has an event a line."""
-    key: bytes | None
-    visit: Visit
-    headers: Sequence[Header]
+    __slots__ = ("_held", "_lane", "head", "visit")
+
+    def __init__(self, lane: Lane, head: Head, visit: Visit) -> None:
+        self._lane = lane
+        self._held = 0
+        self.head = head
+        self.visit = visit
+
+    def grow(self, size: int) -> bool:
+        """Hold so many bytes more in the budget, if there is room."""
+        try:
+            self._lane.service.budget.take(size)
+        except UnavailableError:
+            return False
+        self._held += size
+        return True
 
     def take(self, request: Whole) -> bool:
         """Answer it, or leave it to the application."""
-        return self.lane.take(self, request)
+        return self._lane.take(self, request)
+
+    def drop(self) -> None:
+        """Hold its body no longer."""
+        self._lane.service.budget.give_back(self._held)
+
+    @property
+    def reader(self) -> events.Reader:
+        """Who reads such a body."""
+        return libraries.arrow() if self.head.kind == libraries.ARROW else batches
 
 
 class _Waiting:
@@ -151,7 +187,7 @@ class _Waiting:
             if isinstance(error, LsoError):
                 self._service.telemetry.refused.labels(errors.row_of(error).slug).inc()
             else:
-                log.error("request.failed", method="POST", path=self._expected.path, exc_info=error)
+                log.error("request.failed", method="POST", path=self._expected.head.path, exc_info=error)
             found = errors.answer(error)
             self._answer(found.status, errors.headers_of(found), found.body)
         finally:
@@ -160,7 +196,9 @@ class _Waiting:
     async def store_late(self, error: FutureEventError) -> None:
         """Refuse the batch for its events from the future, or store it where there are none by now."""
         try:
-            batch, receipt = await events.store_late(self._service, batches, self._sent, self._expected.key, error)
+            batch, receipt = await events.store_late(
+                self._service, self._expected.reader, self._sent, self._expected.head.key, error
+            )
         except Exception as refused:  # noqa: BLE001 - every error has its answer
             self.set_exception(refused)
         else:
@@ -171,6 +209,6 @@ class _Waiting:
         self._answer(202, [JSON_HEADER], msgspec.json.encode(events.Accepted.of(batch, receipt)))
 
     def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self._service.budget.give_back(len(self._sent.body))
+        self._expected.drop()
         self._request.answer(status, [*headers, (b"x-request-id", self._expected.visit.request_id)], body)
         self._lane.count(self._expected, status)

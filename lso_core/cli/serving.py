@@ -120,7 +120,7 @@ class _Capped(HttpToolsProtocol):
     """The request that is being answered."""
     _expected: Expected | None = None
     """The request that is held for its body."""
-    _held = b""
+    _held: list[bytes]
     """What came of that so far."""
     _read_bytes = 0
     """What came so far of a head whose end has not come."""
@@ -129,6 +129,7 @@ class _Capped(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._held = []
         self._corked = Corked(transport, self.loop)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         if len(self.connections) > self.max_connections:
@@ -137,6 +138,7 @@ class _Capped(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._drop()
         self.pipeline.clear()
         if self._running is not None:  # of several requests sent at once uvicorn tells only the last
             self._running.disconnected = True
@@ -171,8 +173,10 @@ class _Capped(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body as it is: most come whole, and need be neither copied nor kept from growing."""
         if self._expected is not None:
-            self._held += body
-            return
+            if self._expected.grow(len(body)):
+                self._held.append(body)
+                return
+            self._start()
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.body = cycle.body + body if cycle.body else body  # type: ignore[assignment]  # what is taken is read only
@@ -213,18 +217,19 @@ class _Capped(HttpToolsProtocol):
     def _is_taken(self, expected: Expected) -> bool:
         """Let the taker see the request, which is complete."""
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self.draining
-        whole, before = Whole(self, self._held, keep_alive=keeps), self.cycle
+        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        whole, before = Whole(self, body, keep_alive=keeps), self.cycle
         self.cycle = self._running = whole  # type: ignore[assignment]  # it has what uvicorn uses of one that has begun
         if not expected.take(whole):
             self.cycle = before
             return False
-        self._expected, self._held = None, b""
+        self._expected, self._held = None, []
         self._stop_waiting()
         return True
 
     def _start(self) -> None:
         """Let the application answer the request, whether or not its body is there."""
-        held, self._expected, self._held = self._held, None, b""
+        held = self._drop()
         self._stop_waiting()
         if self.transport.is_closing():
             return
@@ -232,7 +237,14 @@ class _Capped(HttpToolsProtocol):
         if self.draining and self.cycle is not None:
             self.cycle.keep_alive = False
         if held:
-            self.on_body(held)
+            self.on_body(b"".join(held))
+
+    def _drop(self) -> list[bytes]:
+        """Give up the request that is held; what came of its body."""
+        if self._expected is not None:
+            self._expected.drop()
+        held, self._expected, self._held = self._held, None, []
+        return held
 
     def _stop_waiting(self) -> None:
         if self._late is not None:

@@ -1,4 +1,4 @@
-"""Small requests that are answered without ASGI.
+"""Requests that are answered without ASGI.
 
 An ASGI server starts a task for each request, hands it its body in messages and takes the answer in messages back. That is more
 than half of what a small request costs; one whose body is there, and whose answer needs no waiting but for others, can do without.
@@ -59,8 +59,16 @@ class Whole:
 class Expected(Protocol):
     """A request whose head has come, and that may be taken when its body has, too."""
 
+    def grow(self, size: int) -> bool:
+        """Keep room for so many bytes of its body, which have come; False where there is none."""
+        ...
+
     def take(self, request: Whole) -> bool:
-        """Promise to answer the request, at once or later; False where the application has to, with nothing done."""
+        """Promise to answer the request, at once or later; False where the application has to."""
+        ...
+
+    def drop(self) -> None:
+        """Give back what was kept for it: the application answers it, or nobody."""
         ...
 
 

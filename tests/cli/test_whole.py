@@ -27,19 +27,34 @@ async def app(scope, receive, send):
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
-    answer = b"app:" + body
+    answer = b"%d held" % Taker.held if scope["path"] == "/held" else b"app:" + body
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
     await send({"type": "http.response.body", "body": answer})
 
 class Echo:
+    own = 0
+
+    def grow(self, size):
+        if Taker.held + size > 50:
+            return False
+        self.own += size
+        Taker.held += size
+        return True
+
     def take(self, request):
         if request.body.startswith(b"no"):
             return False
+        self.drop()
         pause = 0.2 if request.body.startswith(b"later") else 0
         asyncio.get_running_loop().call_later(pause, request.answer, 202, [(b"x-by", b"taker")], b"taken:" + request.body)
         return True
 
+    def drop(self):
+        Taker.held -= self.own
+
 class Taker:
+    held = 0
+
     def expect(self, method, target, headers):
         return Echo() if (method, target) == (b"POST", b"/taken") else None
 
@@ -53,10 +68,9 @@ serve(app, listener, 20, client_timeout_s=5, grace_s=2, end_streams=lambda: None
 class Client:
     """A connection to the server, and its process."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
+    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
         self.process = process
-        self.address = "127.0.0.1", int(process.stdout.readline())
+        self.address = "127.0.0.1", port
         self.socket = socket.create_connection(self.address, timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read = b""
@@ -88,9 +102,16 @@ class Client:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
+    """A client of a server that in the end holds nothing."""
     with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
-        found = Client(process)
+        assert process.stdout is not None
+        found = Client(process, int(process.stdout.readline()))
         yield found
+        if process.poll() is None:
+            last = Client(process, found.address[1])
+            last.send(post(b"", b"/held"))
+            assert last.answer() == (200, b"0 held")
+            last.socket.close()
         found.socket.close()
         process.kill()
 
@@ -119,6 +140,15 @@ def test_a_request_is_held_until_all_of_its_body_is_there(client: Client) -> Non
     head, body = post(b"in pieces").split(b"\r\n\r\n")
     client.send(head + b"\r\n\r\n", body[:3], body[3:])
     assert client.answer() == (202, b"taken:in pieces")
+
+
+def test_what_there_is_no_room_for_goes_to_the_application(client: Client) -> None:
+    large = post(b"x" * 60)
+    for pieces in ([large], [large[:-30], large[-30:]]):
+        client.send(*pieces)
+        assert client.answer() == (200, b"app:" + b"x" * 60)
+    client.send(post(b"y" * 50))
+    assert client.answer() == (202, b"taken:" + b"y" * 50)
 
 
 def test_the_application_waits_for_a_body_that_takes_long(client: Client) -> None:
@@ -157,6 +187,15 @@ def test_an_answer_to_a_client_that_has_gone_is_dropped(client: Client) -> None:
     time.sleep(0.4)
     client.send(post(b"still there"))
     assert client.answer() == (202, b"taken:still there")
+
+
+def test_a_client_that_goes_in_the_middle_of_a_body_leaves_nothing_behind(client: Client) -> None:
+    with socket.create_connection(client.address, timeout=10) as gone:
+        gone.sendall(post(b"never all of it")[:-4])
+        time.sleep(0.2)
+        client.send(post(b"", b"/held"), pause_s=0.2)
+        assert client.answer() == (200, b"11 held")
+    time.sleep(0.2)
 
 
 def test_broken_bytes_behind_a_head_that_was_held_are_refused(client: Client) -> None:
