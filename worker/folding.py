@@ -191,14 +191,13 @@ class Folder:
         The busy ones go in rounds, a few at a time for as long as the step may take, and the next step goes on with them.
         """
         began = time.perf_counter()
-        peeks = await self.store.peek(sorted(self._leases), self.redis_now_ms(), STEP_SYSTEMS)
-        found = [one for one in _in_turn(peeks) if one not in self._held_back]
-        if not found:
+        calm, lively = await self._look()
+        if not calm and not lively:
             return FoldReport()
-        resting = set() if busy else {one for one in found if self._is_known_busy(one)}
-        known, parked = await self._know(self._first(found, resting))
+        resting = 0 if busy else len(lively)
+        known, parked = await self._know(calm[:STEP_SYSTEMS] + (lively[:STEP_SYSTEMS] if busy else []))
         quiet, others = _parted(_within_budget(known, careful=self._careful))
-        report = FoldReport(parked=parked, busy=len(others) + len(resting))
+        report = FoldReport(parked=parked, busy=len(others) + resting)
         report = _plus(report, await self._fold_quiet(quiet))
         waiting = self._line_up(others) if busy else []
         for portion in _portions(waiting):
@@ -213,15 +212,27 @@ class Folder:
             report, seconds=seconds if report.systems or report.fenced else 0.0, left=len(self._line)
         )
 
+    async def _look(self) -> tuple[list[int], list[int]]:
+        """Systems that want a step, in the order of their turns: those not known to be busy, and the busy ones.
+
+        Who comes first is read of many partitions; only where that does not make a step, all that one step may take of each.
+        """
+        partitions = sorted(self._leases)
+        most = min(STEP_SYSTEMS, 2 * STEP_SYSTEMS // max(1, len(partitions)))
+        while True:
+            peeks = await self.store.peek(partitions, self.redis_now_ms(), most)
+            found = [one for one in _in_turn(peeks) if one not in self._held_back]
+            lively = [one for one in found if self._is_known_busy(one)]
+            busy = frozenset(lively)
+            calm = [one for one in found if one not in busy]
+            there_is_more = any(len(part) == most for peek in peeks for part in (peek.ready, peek.due))
+            if len(calm) >= STEP_SYSTEMS or most == STEP_SYSTEMS or not there_is_more:
+                return calm, lively
+            most = STEP_SYSTEMS
+
     def _is_known_busy(self, system_id: int) -> bool:
         known = self._cache.get(system_id)
         return known is not None and not _is_quiet(known)
-
-    def _first(self, found: list[int], resting: set[int]) -> list[int]:
-        """Whom a step looks at: of the quiet and of the busy as many as fit it, so that neither keeps the others out."""
-        busy = [one for one in found if one not in resting and self._is_known_busy(one)]
-        apart = resting.union(busy)
-        return [one for one in found if one not in apart][:STEP_SYSTEMS] + busy[:STEP_SYSTEMS]
 
     def _line_up(self, busy: "Chosen") -> "Chosen":
         """Those whose turn it is: who is left of the round, else all of them for a new one."""

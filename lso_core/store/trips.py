@@ -229,4 +229,5 @@ def _packed(commands: Sequence[Words | Packed]) -> list[Any]:
 
 
 def _split(words: Words) -> Words:
-    return (*words[0].split(), *words[1:]) if " " in words[0] else words  # as in SCRIPT LOAD
+    first = words[0]
+    return (*first.split(), *words[1:]) if isinstance(first, str) and " " in first else words  # as in SCRIPT LOAD
