@@ -152,7 +152,7 @@ def test_the_key_of_a_first_attempt_is_kept_in_the_spool(
     connect: Connect, proxy: FaultyProxy, observatory: Observatory, tmp_path: Path
 ) -> None:
     proxy.first(Fault(), Fault(), SWALLOW)  # lookup, registration, and a batch that is counted without an answer
-    client = connect(spool_dir=tmp_path)
+    client = connect(spool_dir=tmp_path, timeout_s=5)  # longer than this machine may pause
     client.event("success", latency_ms=1, n=1)
     until(lambda: observatory.of(SYSTEM))
     client.close(0)
@@ -170,7 +170,7 @@ def test_a_batch_of_unknown_fate_that_is_too_old_is_reported_and_not_sent_again(
     connect: Connect, proxy: FaultyProxy, observatory: Observatory, tmp_path: Path
 ) -> None:
     proxy.first(Fault(), Fault(), SWALLOW)
-    client = connect(spool_dir=tmp_path)
+    client = connect(spool_dir=tmp_path, timeout_s=5)  # longer than this machine may pause
     client.event("success", latency_ms=1, n=1)
     until(lambda: observatory.of(SYSTEM))
     client.close(0)
