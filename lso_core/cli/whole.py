@@ -50,7 +50,10 @@ class Whole:
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts += b"content-length: %d\r\n\r\n" % len(body), body
-        connection.transport.write(b"".join(parts))
+        try:
+            connection.transport.write(b"".join(parts))
+        except RuntimeError:  # so uvloop says that the client has reset the connection just now
+            return
         if not self.keep_alive:
             connection.transport.close()
         connection.on_response_complete()

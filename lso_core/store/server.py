@@ -358,10 +358,8 @@ class Server:
                 continue  # its caller went away
             if isinstance(answer, redis.exceptions.NoScriptError):
                 await self._answer_alone(call, waiter)
-            elif isinstance(answer, AWAY):
-                waiter.set_exception(translate(answer))
             elif isinstance(answer, Exception):
-                waiter.set_exception(answer)
+                waiter.set_exception(translate(answer) if isinstance(answer, AWAY) else answer)
             else:
                 waiter.set_result(answer)
 
