@@ -17,15 +17,12 @@ from lso_core.cli.listening import listen
 from lso_core.cli.processes import end_early
 from lso_core.cli.serving import serve
 from lso_core.settings import Settings
+from tests.cli.plain_asgi import answer, live
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+        return await live(receive, send)
+    await answer(send, b"ok")
 
 end_early()
 listener = listen(Settings(port=0))

@@ -16,20 +16,16 @@ from lso_core.cli.listening import listen
 from lso_core.cli.processes import end_early
 from lso_core.cli.serving import serve
 from lso_core.settings import Settings
+from tests.cli.plain_asgi import answer, live
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
+        return await live(receive, send)
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
-    answer = b"%d held" % Taker.held if scope["path"] == "/held" else b"app:" + body
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
-    await send({"type": "http.response.body", "body": answer})
+    await answer(send, b"%d held" % Taker.held if scope["path"] == "/held" else b"app:" + body)
 
 class Echo:
     own = 0

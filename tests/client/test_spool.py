@@ -15,7 +15,7 @@ from lso_core.client import Client
 from lso_core.client.config import read_config
 from lso_core.client.counters import Counters
 from lso_core.client.notices import Notices
-from lso_core.client.outbox import Outbox
+from lso_core.client.outbox import STUCK_S, Outbox
 from lso_core.client.queue import EventQueue
 from lso_core.client.spool import Name, Spool
 from tests.client.conftest import SYSTEM, until
@@ -126,11 +126,18 @@ def test_events_that_no_sender_takes_are_written_too(tmp_path: Path) -> None:
 def test_nothing_is_written_while_the_server_answers(
     connect: Connect, observatory: Observatory, tmp_path: Path
 ) -> None:
-    client = connect(spool_dir=tmp_path / "spool")
-    for number in range(50):
-        client.event("success", latency_ms=1, n=number)
-        client.flush()
-    assert not (tmp_path / "spool").exists()
+    for turn in range(10):
+        spool, slowest_s = tmp_path / f"spool{turn}", 0.0
+        client = connect(spool_dir=spool)
+        for number in range(50):
+            began = time.monotonic()
+            client.event("success", latency_ms=1, n=number)
+            client.flush()
+            slowest_s = max(slowest_s, time.monotonic() - began)
+        if not spool.exists():
+            return
+        assert slowest_s > STUCK_S, f"the answers took {slowest_s:.3f} s at most"
+    pytest.fail("this machine is too slow to tell")
 
 
 def test_what_is_left_at_the_end_waits_for_the_next_client(
