@@ -54,7 +54,7 @@ STAGES = (
     ("lso_core/store/", "Redis client: other"),
     ("/uvicorn/", "HTTP"),
     ("/litestar/", "HTTP"),
-    ("lso_core/cli/serving.py", "HTTP"),
+    ("lso_core/cli/", "HTTP"),
     ("/api/", "HTTP"),
     ("/worker/", "worker's own"),
 )
