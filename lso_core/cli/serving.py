@@ -104,7 +104,9 @@ class _Server(uvicorn.Server):
 
 
 class _Capped(HttpToolsProtocol):
-    """Refuses connections over the cap, and request heads over theirs, and closes them; and cuts slow clients off."""
+    """Refuses connections over the cap, and request heads over theirs, and closes them; cuts slow clients off; and holds
+    requests that the taker expects, until their bodies are there.
+    """
 
     max_connections: int
     client_timeout_s: int
@@ -231,8 +233,6 @@ class _Capped(HttpToolsProtocol):
         """Let the application answer the request, whether or not its body is there."""
         held = self._drop()
         self._stop_waiting()
-        if self.transport.is_closing():
-            return
         super().on_headers_complete()
         if self.draining and self.cycle is not None:
             self.cycle.keep_alive = False

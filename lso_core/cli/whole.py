@@ -1,7 +1,7 @@
 """Requests that are answered without ASGI.
 
-An ASGI server starts a task for each request, hands it its body in messages and takes the answer in messages back. That is more
-than half of what a small request costs; one whose body is there, and whose answer needs no waiting but for others, can do without.
+An ASGI server starts a task for each request, hands it its body in messages and takes the answer in messages back. That is a
+third of what a small request costs; one whose body is there, and whose answer needs no waiting but for others, can do without.
 """
 
 import asyncio

@@ -2,12 +2,12 @@
 
 import msgspec
 
+from lso_core.model.rollups import Width
+
 SLOT_MS = 5_000
 """Length of a slot. Part of the stored layout: another value refuses to start on existing data."""
 
-MINUTE_MS = 60_000
-
-UNWRITTEN_MS = 2 * MINUTE_MS
+UNWRITTEN_MS = 2 * Width.MINUTE
 """Less than this goes back what is in the window and not in history yet: the present minute, and the turn of that before."""
 
 PARTITIONS = 32
@@ -47,5 +47,5 @@ class Window(msgspec.Struct, frozen=True):
 
         Less than a minute, and no longer than all of it is inside the window; nothing for the shortest windows.
         """
-        room = min(MINUTE_MS, self.seconds * 1_000 - MINUTE_MS - SLOT_MS)
+        room = min(Width.MINUTE, self.seconds * 1_000 - Width.MINUTE - SLOT_MS)
         return system_id * _SPREAD % room if room > 0 else 0

@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lso_core.model.windows import MINUTE_MS, PARTITIONS, SLOT_MS, Window, partition_of, slot_of
+from lso_core.model.rollups import Width
+from lso_core.model.windows import PARTITIONS, SLOT_MS, Window, partition_of, slot_of
 
 moments = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 windows = st.integers(12, 720).map(lambda slots: Window(slots * SLOT_MS // 1_000))
@@ -38,9 +39,9 @@ def test_a_window_never_starts_earlier_as_time_goes_on(window: Window, as_of_ms:
 @given(windows, moments, st.integers(0, 10**15))
 def test_a_minute_is_inside_the_window_until_its_turn_comes(window: Window, as_of_ms: int, system_id: int) -> None:
     lag_ms = window.lag_of(system_id)
-    assert 0 <= lag_ms < MINUTE_MS
-    last_ms = as_of_ms - as_of_ms % MINUTE_MS + MINUTE_MS + lag_ms - 1
-    assert window.start_of(last_ms) <= as_of_ms - as_of_ms % MINUTE_MS
+    assert 0 <= lag_ms < Width.MINUTE
+    last_ms = as_of_ms - as_of_ms % Width.MINUTE + Width.MINUTE + lag_ms - 1
+    assert window.start_of(last_ms) <= as_of_ms - as_of_ms % Width.MINUTE
 
 
 def test_systems_take_turns_all_over_a_minute() -> None:
