@@ -22,7 +22,7 @@ from lso_core.model.snapshots import Verdict
 from lso_core.model.windows import PARTITIONS, partition_of
 from lso_core.settings import Settings
 from lso_core.store import leases
-from lso_core.store.folding import Folding, Lease, Outcome, Peek, Read, Trimmed, new_token
+from lso_core.store.folding import Folding, Lease, Outcome, Peek, Read, Stored, Trimmed, new_token
 from lso_core.store.leases import Sharing, Worker
 from lso_core.store.runs import RunStore
 from lso_core.store.server import Server
@@ -33,7 +33,9 @@ from worker.stepping import Decoded, MostlyUnreadableError, Step, decode_all, kn
 log = structlog.get_logger(__name__)
 
 STEP_SYSTEMS: Final = 800
-"""Most systems in one step."""
+"""Most quiet systems, and most busy ones, in one step…"""
+CALM_STEP_SYSTEMS: Final = 2_400
+"""…and most quiet ones where nobody busy waits: at both ends of a step Redis and the worker wait for each other."""
 STEP_BYTES: Final = 32 << 20
 """About how many bytes of entries one step reads, as far as the last entries tell how large the next are."""
 READ_BYTES: Final = 8 << 20
@@ -195,7 +197,7 @@ class Folder:
         if not calm and not lively:
             return FoldReport()
         resting = 0 if busy else len(lively)
-        known, parked = await self._know(calm[:STEP_SYSTEMS] + (lively[:STEP_SYSTEMS] if busy else []))
+        known, parked = await self._know(calm + (lively if busy else []))
         quiet, others = _parted(_within_budget(known, careful=self._careful))
         report = FoldReport(parked=parked, busy=len(others) + resting)
         report = _plus(report, await self._fold_quiet(quiet))
@@ -213,22 +215,23 @@ class Folder:
         )
 
     async def _look(self) -> tuple[list[int], list[int]]:
-        """Systems that want a step, in the order of their turns: those not known to be busy, and the busy ones.
+        """Systems that want a step, in the order of their turns, as many as it takes: those not known to be busy, and the busy ones.
 
-        Who comes first is read of many partitions; only where that does not make a step, all that one step may take of each.
+        Who comes first is read of many partitions; only where that does not make a step, more of each, and more again.
         """
         partitions = sorted(self._leases)
-        most = min(STEP_SYSTEMS, 2 * STEP_SYSTEMS // max(1, len(partitions)))
+        most = max(1, min(STEP_SYSTEMS, 2 * STEP_SYSTEMS // max(1, len(partitions))))
         while True:
             peeks = await self.store.peek(partitions, self.redis_now_ms(), most)
             found = [one for one in _in_turn(peeks) if one not in self._held_back]
             lively = [one for one in found if self._is_known_busy(one)]
             busy = frozenset(lively)
             calm = [one for one in found if one not in busy]
+            wanted = STEP_SYSTEMS if lively else CALM_STEP_SYSTEMS
             there_is_more = any(len(part) == most for peek in peeks for part in (peek.ready, peek.due))
-            if len(calm) >= STEP_SYSTEMS or most == STEP_SYSTEMS or not there_is_more:
-                return calm, lively
-            most = STEP_SYSTEMS
+            if len(calm) >= wanted or most >= wanted or not there_is_more:
+                return calm[:wanted], lively[:STEP_SYSTEMS]
+            most = min(wanted, CALM_STEP_SYSTEMS // STEP_SYSTEMS * most)
 
     def _is_known_busy(self, system_id: int) -> bool:
         known = self._cache.get(system_id)
@@ -270,10 +273,10 @@ class Folder:
     async def _know(self, wanted: list[int]) -> tuple[list[Known], int]:
         """The systems wanted, from the cache or the store; and how many had to be parked."""
         known = {one: cached for one in wanted if (cached := self._cache.get(one)) is not None}
-        missing = [one for one in wanted if one not in known]
-        loaded = await self.store.load(missing)
+        missing, loaded, parked = [one for one in wanted if one not in known], dict[int, Stored | BadKeyError](), 0
+        for at in range(0, len(missing), STEP_SYSTEMS):
+            loaded |= await self.store.load(missing[at : at + STEP_SYSTEMS])
         await self.store.forget([one for one in missing if one not in loaded])
-        parked = 0
         for system_id, stored in loaded.items():
             try:
                 known[system_id] = know(_sound(stored))

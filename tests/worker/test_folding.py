@@ -557,6 +557,28 @@ async def test_a_quiet_system_can_have_a_step_of_its_own(room: Room, crew: Crew)
     assert (report.systems, report.busy, await totals(room, [one, other, quiet])) == (2, 2, [100, 100, 2])
 
 
+async def test_where_nobody_busy_waits_a_step_takes_more_quiet_systems(
+    room: Room, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "STEP_SYSTEMS", 3)
+    monkeypatch.setattr(folding, "CALM_STEP_SYSTEMS", 9)
+    folder, ids = await crew.alone(), await systems(room, 20)
+    steps = []
+    for _ in range(2):  # none is at hand at first, all are then
+        for system_id in ids:
+            await room.store.ingest.append(system_id, batch(1), None)
+        steps.append([(await folder.fold_once()).systems for _ in range(4)])
+    assert [[9, 9, 2, 0]] * 2 == steps
+    busy = ids[0]
+    await room.store.ingest.append(busy, batch(200, body=random.randbytes(4_000)), None)
+    await fold_all(folder)
+    for system_id in ids:
+        await room.store.ingest.append(system_id, batch(200 if system_id == busy else 1), None)
+    reports = [await folder.fold_once(busy=False) for _ in range(8)]
+    assert [3, 3, 3, 3, 3, 3, 1, 0] == [one.systems for one in reports]
+    assert (await folder.fold_once()).systems == 1
+
+
 async def test_busy_systems_take_turns_however_little_time_a_step_has(
     room: Room, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
