@@ -139,15 +139,14 @@ def step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gat
 def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered) -> Step:
     if decoded.newer is not None and not decoded.taken:
         raise decoded.newer
-    position = _advance(known.position, decoded.taken, token)
     end_ms = None if decoded.newer is not None else read.end_ms
-    before = _with_unreadable(known.state, _unreadable(known, decoded, position))
+    before = _with_unreadable(known.state, _unreadable(known, decoded))
     window, as_of_ms = known.system.window, _as_of(before, decoded, end_ms)
     folded = fold(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
     state, summary = summarize(folded.state, known.system, advanced.runs)
-    rows = _numbered(folded.rows, position.rows)
-    after = msgspec.structs.replace(position, rows=position.rows + len(rows), written_ms=state.meta.written_ms)
+    rows = _numbered(folded.rows, known.position.rows)
+    after = _advance(known.position, decoded.taken, token, len(rows), state.meta.written_ms)
     commit = Commit(
         system=known.system,
         revision=known.revision,
@@ -168,8 +167,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         ),
     )
     events = after.events - known.position.events
-    after_it = _known(known, state, after, decoded.taken, behind=end_ms is None)
-    return Step(commit, msgspec.structs.replace(after_it, runs=advanced.runs), events)
+    return Step(commit, _known(known, state, after, advanced.runs, decoded.taken, behind=end_ms is None), events)
 
 
 def _with_unreadable(state: State, numbers: tuple[int, ...]) -> State:
@@ -197,11 +195,13 @@ def _numbered(rows: list[Rollup], known: int) -> list[Row]:
     return [Row(number, row.start_ms, rollups.encode(row)) for number, row in enumerate(rows, known + 1)]
 
 
-def _unreadable(known: Known, decoded: Decoded, after: Position) -> tuple[int, ...]:
+def _unreadable(known: Known, decoded: Decoded) -> tuple[int, ...]:
     """Which of the latest LOOKED_AT entries could not be read, by their number in the stream.
 
     Raises MostlyUnreadableError where, at any point, it was more than half of them: then the code is wrong, not the data.
     """
+    if not known.state.meta.unreadable and not decoded.dead_at:
+        return ()
     first = known.position.entries + 1
     numbers = [*known.state.meta.unreadable, *(first + at for at in decoded.dead_at)]
     for at, number in enumerate(numbers):
@@ -210,35 +210,35 @@ def _unreadable(known: Known, decoded: Decoded, after: Position) -> tuple[int, .
             raise MostlyUnreadableError(
                 f"{among} of {LOOKED_AT} entries cannot be read, the last because {decoded.dead[-1][1]}"
             )
-    return tuple(number for number in numbers if number > after.entries - LOOKED_AT)
+    return tuple(number for number in numbers if number >= first + len(decoded.taken) - LOOKED_AT)
 
 
-def _advance(before: Position, taken: list[Entry], token: bytes) -> Position:
-    """The position after `taken`."""
-    if not taken:
-        return msgspec.structs.replace(before, token=token)
+def _advance(before: Position, taken: list[Entry], token: bytes, rows: int, written_ms: int) -> Position:
+    """The position after `taken`, of which so many rows were made."""
     arrivals = [entry.at_ms for entry in taken if entry.at_ms is not None]
-    return msgspec.structs.replace(
-        before,
-        cursor=taken[-1].entry_id,
+    at_ms = max(arrivals) if arrivals else before.at_ms
+    if taken and not arrivals:  # an entry without a readable arrival still has the time in its id
+        at_ms = int(taken[-1].entry_id.split("-", 1)[0])
+    return Position(
+        cursor=taken[-1].entry_id if taken else before.cursor,
         token=token,
-        events=before.events + sum(entry.events for entry in taken),
+        events=before.events + sum([entry.events for entry in taken]),
         entries=before.entries + len(taken),
-        bytes=before.bytes + sum(entry.size for entry in taken),
-        # An entry without a readable arrival still has the time in its id.
-        at_ms=max(arrivals, default=int(taken[-1].entry_id.split("-", 1)[0])),
+        bytes=before.bytes + sum([entry.size for entry in taken]),
+        at_ms=at_ms,
+        rows=before.rows + rows,
+        written_ms=written_ms,
     )
 
 
 def _as_of(state: State, decoded: Decoded, end_ms: int | None) -> int:
     """The time that the window ends with, exclusive: hence one past the last arrival that is counted in it."""
-    last = max((arrival.at_ms + 1 for arrival in decoded.arrivals), default=state.meta.as_of_ms)
-    return max(state.meta.as_of_ms, last, end_ms or 0)
+    return max([state.meta.as_of_ms, end_ms or 0, *[arrival.at_ms + 1 for arrival in decoded.arrivals]])
 
 
-def _known(known: Known, state: State, position: Position, taken: list[Entry], *, behind: bool) -> Known:
+def _known(known: Known, state: State, position: Position, runs: Runs, taken: list[Entry], *, behind: bool) -> Known:
     sizes = [entry.size for entry in taken]
     entry_bytes = sum(sizes) // len(sizes) if sizes else known.entry_bytes
-    return msgspec.structs.replace(
-        known, position=position, state=state, entry_bytes=entry_bytes, read=len(taken) or known.read, behind=behind
+    return Known(
+        known.system, known.revision, position, state, entry_bytes, runs, read=len(taken) or known.read, behind=behind
     )

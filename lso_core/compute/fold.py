@@ -11,6 +11,7 @@ afterwards (behind its time, late, or out of a backlog) makes a row more of it. 
 and the slots.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
@@ -18,12 +19,12 @@ import msgspec
 
 from lso_core.compute import rollups
 from lso_core.compute.columns import Block
-from lso_core.compute.grouping import Entry, Groups, Seen, Tables, grouping
+from lso_core.compute.grouping import NOTHING_SEEN, Entry, Groups, Tables, grouping
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import Arrived, Meta, Slot, State
 from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
 from lso_core.model.rollups import Width
-from lso_core.model.windows import SLOT_MS, Window, slot_of
+from lso_core.model.windows import SLOT_MS, Window
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -55,15 +56,23 @@ def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: in
     dropped = state.before(start_ms)
     held = state.sums_without(dropped)
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms - lag_ms))
-    meta = msgspec.structs.replace(state.meta, as_of_ms=as_of_ms, written_ms=written_ms)
+    meta, seen = state.meta, NOTHING_SEEN
     arrived, passed = dict[int, Arrived](), None
     if arrivals:
         entries, meta = _gather(arrivals, meta, held, window)
         grouped = grouping(entries)
         groups = grouped.by_slot(start_ms // SLOT_MS)
-        meta = _with_times(meta, groups.seen)
+        seen = groups.seen
         arrived = {number * SLOT_MS: slot for number, slot in groups.arrived().items()}
-        passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if groups.seen.passed else None
+        passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if seen.passed else None
+    meta = msgspec.structs.replace(
+        meta,
+        as_of_ms=as_of_ms,
+        written_ms=written_ms,
+        last_event_ms=_latest(meta.last_event_ms, seen.latest),
+        last_counted_ms=_latest(meta.last_counted_ms, seen.latest_counted),
+        last_ok_ms=_latest(meta.last_ok_ms, seen.latest_ok),
+    )
     rows = _rows(state, arrived, passed, meta)
     return Folded(state.carry(dropped, held, arrived, meta), frozenset(arrived), dropped, rows)
 
@@ -122,29 +131,35 @@ def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window)
 
     `held` tells which numbers some slot still holds.
     """
-    named = dict.fromkeys((arrival.block.stages, arrival.block.event_types) for arrival in arrivals)
-    stages, stage = _number([one for one, _ in named], meta.stages, held.stages, STAGES, 1)
-    types, event_type = _number([one for _, one in named], meta.event_types, held.event_types, EVENT_TYPES, 0)
-    tables = {one: Tables.of(*one, stage, event_type) for one in named}
-    back_ms = window.start_of(0)  # as far before every slot
+    names = [(one.block.stages, one.block.event_types) for one in arrivals]
+    known = {one: _known_tables(*one, meta.stages, meta.event_types) for one in names}
+    tables = {one: found for one, found in known.items() if found is not None}
+    if len(tables) < len(known):
+        stages, stage = _number([one for one, _ in known], meta.stages, held.stages, STAGES, 1)
+        types, event_type = _number([one for _, one in known], meta.event_types, held.event_types, EVENT_TYPES, 0)
+        tables = {one: Tables.of(*one, stage, event_type) for one in known}
+        meta = msgspec.structs.replace(meta, stages=stages, event_types=types)
     entries = [
-        Entry(one.at_ms, slot_of(one.at_ms) + back_ms, one.block, tables[one.block.stages, one.block.event_types])
-        for one in arrivals
+        Entry(one.at_ms, window.start_of(one.at_ms), one.block, tables[named])
+        for one, named in zip(arrivals, names, strict=True)
     ]
-    return entries, msgspec.structs.replace(meta, stages=stages, event_types=types)
+    return entries, meta
 
 
-def _with_times(meta: Meta, seen: Seen) -> Meta:
-    return msgspec.structs.replace(
-        meta,
-        last_event_ms=_latest(meta.last_event_ms, seen.latest),
-        last_counted_ms=_latest(meta.last_counted_ms, seen.latest_counted),
-        last_ok_ms=_latest(meta.last_ok_ms, seen.latest_ok),
-    )
+@functools.lru_cache(2_048)
+def _known_tables(
+    stages: tuple[str, ...], event_types: tuple[str, ...], known_stages: tuple[str, ...], known_types: tuple[str, ...]
+) -> Tables | None:
+    """The tables of a block where the state has a number for every name of it, as it nearly always has; else None."""
+    stage = {name: at for at, name in enumerate(known_stages, 1)}
+    event_type = {name: at for at, name in enumerate(known_types)}
+    if not (stage.keys() >= set(stages) and event_type.keys() >= set(event_types)):
+        return None
+    return Tables.of(stages, event_types, stage, event_type)
 
 
-def _latest(*times: int | None) -> int | None:
-    return max((time for time in times if time is not None), default=None)
+def _latest(known: int | None, seen: int | None) -> int | None:
+    return seen if known is None else known if seen is None else max(known, seen)
 
 
 def _number(

@@ -70,6 +70,9 @@ class Seen(NamedTuple):
     latest_ok: int | None
 
 
+NOTHING_SEEN: Final = Seen(0, None, None, None)
+
+
 class Groups(msgspec.Struct, frozen=True):
     """What was counted; everything is in ascending order."""
 

@@ -11,7 +11,7 @@ import functools
 import itertools
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -60,17 +60,20 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
             high,
         )
 
-    def less(self, other: "Tally") -> "Tally | None":
-        """The sums over what is left without `other`, a part of it; None where its extremes, or whether it is any, cannot be told."""
-        if other.total >= self.total or (other.timed and (other.min_us <= self.min_us or other.max_us >= self.max_us)):
-            return None
+    def less(self, other: "Tally", parts: Callable[[], list["Tally"]]) -> "Tally":
+        """The sums over what is left without `other`, a part of it but not all; `parts` tells what that is, should an extreme go."""
+        low, high = self.min_us, self.max_us
+        if other.timed and (other.min_us <= low or other.max_us >= high):
+            left = parts()
+            left = [part for part in left if part.timed] or left
+            low, high = min([part.min_us for part in left]), max([part.max_us for part in left])
         return Tally(
             self.total - other.total,
             self.errors - other.errors,
             self.timed - other.timed,
             self.sum_us - other.sum_us,
-            self.min_us,
-            self.max_us,
+            low,
+            high,
         )
 
 
@@ -183,7 +186,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
     def before(self, start_ms: int) -> frozenset[int]:
         """The slots before `start_ms`."""
-        return frozenset(start for start in self.slots if start < start_ms)
+        return frozenset([start for start in self.slots if start < start_ms])
 
     def sums_without(self, gone: Collection[int]) -> Slot:
         """The sums without these slots."""
@@ -231,17 +234,13 @@ def _plus(sums: Slot, more: Slot | Arrived) -> Slot:
 
 def _without(sums: Slot, slots: dict[int, Slot], gone: Collection[int]) -> Slot:
     """The sums of slots without those that are gone; only where an extreme leaves with them are those that are kept looked at."""
-    leaving = functools.reduce(_plus, [slots[start] for start in gone], NO_SLOT)
+    leaving = functools.reduce(_plus, [slots[start] for start in gone])
     stages, event_types = dict(sums.stages), dict(sums.event_types)
     for number, tally in leaving.stages.items():
-        rest = stages[number].less(tally)
-        if rest is None:
-            held = [slot.stages[number] for slot in _others(slots, gone) if number in slot.stages]
-            rest = functools.reduce(Tally.plus, held) if held else None
-        if rest is None:
-            del stages[number]
+        if tally.total < stages[number].total:
+            stages[number] = stages[number].less(tally, functools.partial(_tallies_of, number, slots, gone))
         else:
-            stages[number] = rest
+            del stages[number]
     for number, count in leaving.event_types.items():
         event_types[number] -= count
         if not event_types[number] and not any(number in slot.event_types for slot in _others(slots, gone)):
@@ -254,8 +253,12 @@ def _without(sums: Slot, slots: dict[int, Slot], gone: Collection[int]) -> Slot:
     )
 
 
-def _others(slots: dict[int, Slot], gone: Collection[int]) -> Iterable[Slot]:
-    return (slot for start, slot in slots.items() if start not in gone)
+def _tallies_of(stage: int, slots: dict[int, Slot], gone: Collection[int]) -> list[Tally]:
+    return [slot.stages[stage] for slot in _others(slots, gone) if stage in slot.stages]
+
+
+def _others(slots: dict[int, Slot], gone: Collection[int]) -> list[Slot]:
+    return [slot for start, slot in slots.items() if start not in gone]
 
 
 def encode_meta(meta: Meta) -> bytes:

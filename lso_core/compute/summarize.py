@@ -18,8 +18,8 @@ PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
 def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State, Summary]:
     """The summary at the state's `as_of`, and the state with the judgement in its meta."""
     by_stage = dict(sorted(state.sums.stages.items()))
-    overall = NO_EVENTS
-    for tally in by_stage.values():
+    overall, *others = by_stage.values() or (NO_EVENTS,)
+    for tally in others:
         overall = overall.plus(tally)
     latency, *by_number = _latencies(state, overall, by_stage)
     meta = state.meta
@@ -29,7 +29,9 @@ def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State
         system.window,
     )
     since = meta.as_of_ms if meta.since_ms is None or meta.health is not judgement.health else meta.since_ms
-    meta = msgspec.structs.replace(meta, health=judgement.health, since_ms=since)
+    if since != meta.since_ms or judgement.health is not meta.health:
+        meta = msgspec.structs.replace(meta, health=judgement.health, since_ms=since)
+        state = msgspec.structs.replace(state, meta=meta)
     summary = Summary(
         system.system_id,
         system.window,
@@ -47,7 +49,7 @@ def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State
         _details(state, by_stage, latency, by_number),
         _steady_until(state, system, runs),
     )
-    return msgspec.structs.replace(state, meta=meta), summary
+    return state, summary
 
 
 def _steady_until(state: State, system: System, runs: Runs) -> int | None:
@@ -79,7 +81,10 @@ def _latencies(state: State, overall: Tally, by_stage: dict[int, Tally]) -> list
     # The cells of each stage lie together and in its order, and every stage that has cells is among the timed.
     found = cells.percentiles(PERCENTILES, state.cells, len(timed))
     values = dict(zip(timed, found[1:], strict=True))
-    return [_latency(found[0], overall), *(_latency(values.get(number, []), by_stage[number]) for number in by_stage)]
+    of_all = _latency(found[0], overall)
+    if len(by_stage) == 1:
+        return [of_all, of_all]
+    return [of_all, *(_latency(values.get(number, []), by_stage[number]) for number in by_stage)]
 
 
 def _latency(values_us: list[int], tally: Tally) -> Latency:
@@ -87,10 +92,7 @@ def _latency(values_us: list[int], tally: Tally) -> Latency:
     if not tally.timed:
         return Latency()
     # A bucket's upper end may lie above the largest value that was seen; nothing seen was above that.
-    p50, p90, p95, p99, p999 = (_ms(min(value, tally.max_us)) for value in values_us)
+    most_us = tally.max_us
+    p50, p90, p95, p99, p999 = [min(value, most_us) / 1_000 for value in values_us]
     mean = round(tally.sum_us / tally.timed / 1_000, 6)
-    return Latency(_ms(tally.min_us), mean, p50, p90, p95, p99, p999, _ms(tally.max_us))
-
-
-def _ms(us: int) -> float:
-    return us / 1_000
+    return Latency(tally.min_us / 1_000, mean, p50, p90, p95, p99, p999, most_us / 1_000)
