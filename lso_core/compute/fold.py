@@ -24,7 +24,7 @@ from lso_core.compute.rollups import Rollup
 from lso_core.compute.state import Arrived, Meta, Slot, State
 from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
 from lso_core.model.rollups import Width
-from lso_core.model.windows import SLOT_MS, Window
+from lso_core.model.windows import SLOT_MS, Window, slot_of
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -139,8 +139,9 @@ def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window)
         types, event_type = _number([one for _, one in known], meta.event_types, held.event_types, EVENT_TYPES, 0)
         tables = {one: Tables.of(*one, stage, event_type) for one in known}
         meta = msgspec.structs.replace(meta, stages=stages, event_types=types)
+    back_ms = window.start_of(0)  # as far before every slot
     entries = [
-        Entry(one.at_ms, window.start_of(one.at_ms), one.block, tables[named])
+        Entry(one.at_ms, slot_of(one.at_ms) + back_ms, one.block, tables[named])
         for one, named in zip(arrivals, names, strict=True)
     ]
     return entries, meta
