@@ -53,6 +53,8 @@ class Load:
         self._pause_s = pause_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._last_s = [0.0] * threads
+        """When each pipeline last had a batch taken."""
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(threads)]
 
     def __enter__(self) -> Self:
@@ -72,16 +74,21 @@ class Load:
         with self._lock:
             return Counter(self.accepted)
 
+    def all_taken_since(self, at_s: float) -> bool:
+        """Whether every pipeline has had a batch taken since then, so that none still retries one that it began before."""
+        return min(self._last_s) > at_s
+
     def _run(self, number: int) -> None:
         turn = number
         with httpx.Client(base_url=self._url, timeout=5) as http:
             while not self._stop.is_set():
                 turn += 1
-                self._deliver(http, self._systems[turn % len(self._systems)])
+                if self._deliver(http, self._systems[turn % len(self._systems)]):
+                    self._last_s[number] = time.monotonic()
                 self._stop.wait(self._pause_s)
 
-    def _deliver(self, http: httpx.Client, system_id: int) -> None:
-        """Post one batch until it is answered; a batch that was begun is finished, also after the stop."""
+    def _deliver(self, http: httpx.Client, system_id: int) -> bool:
+        """Post one batch until it is answered; a batch that was begun is finished, also after the stop. Whether it was taken."""
         key, deadline = uuid4().hex, time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             status, receipt = self._try(http, system_id, key)
@@ -90,14 +97,15 @@ class Load:
                     self.accepted[system_id] += receipt["accepted"]
                     self.duplicates += receipt["duplicate"]
                     self.batches.append(Taken(time.monotonic(), system_id, receipt["entries"][0], receipt["accepted"]))
-                    return
+                    return True
                 self.retries += 1
                 if status not in {0, 429, 503}:
                     self.failures.append(f"status {status}")
-                    return
+                    return False
             self._stop.wait(0.05)
         with self._lock:
             self.failures.append(f"not taken within {PATIENCE_S:.0f} s")
+        return False
 
     def _try(self, http: httpx.Client, system_id: int, key: str) -> tuple[int, Json]:
         """Status (0 where there is no answer), and the receipt where it is 202."""

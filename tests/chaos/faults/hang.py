@@ -19,6 +19,7 @@ from tests.waiting import wait_for
 
 READERS = 50
 AT_ONCE_S = 0.5
+"""Twice that in the short form, which runs beside other tests: who waits for Redis there waits for half as long again."""
 BACK_S = 3.0
 
 
@@ -56,7 +57,9 @@ def _hang(trial: Trial, store: psutil.Process, http: httpx.Client, readers: "_Re
     resumed, before = time.monotonic(), len(load.batches)
     wait_for(lambda: len(load.batches) > before, "batches are taken again", 20)
     back_s = time.monotonic() - resumed
-    late = sum(wait > AT_ONCE_S for wait in waits)
+    # A pipeline has patience for a few hangs, not for one after the other with hardly time for an answer between them.
+    wait_for(lambda: load.all_taken_since(resumed), "every pipeline's batch is taken", 20)
+    late = sum(wait > trial.size(2, 1) * AT_ONCE_S for wait in waits)
     trial.figures["answers_while_hung"] = int(trial.figures.get("answers_while_hung", 0)) + len(waits)
     trial.figures["answer_p50_ms"] = round(1_000 * sorted(waits)[len(waits) // 2], 1)
     trial.figures["back_max_s"] = max(float(trial.figures.get("back_max_s", 0)), round(back_s, 2))
