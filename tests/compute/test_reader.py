@@ -1,6 +1,7 @@
 """Reading by the kernel: never takes what the careful reading refuses, stores the same, and takes what pipelines send."""
 
 import json
+import random
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -475,3 +476,88 @@ def test_parts_of_another_number_of_events_are_corrupt(count: int) -> None:
     ):
         with pytest.raises(CorruptEntryError):
             parts.Rows(msgspec.msgpack.encode(one), 3)
+
+
+# --- written as the one before -----------------------------------------------------------------------------------------
+
+WRITTEN = (
+    b'{"event_type": "success", "ts": "2025-12-14T14:33:10.529Z", "stage": "load", "status": "ok", "latency_ms": 1.5}'
+)
+NEARLY = {
+    "spaces": WRITTEN.replace(b'", "', b'",   "').replace(b": ", b":  "),
+    "many spaces": WRITTEN.replace(b', "stage"', b"," + b" " * 30 + b'"stage"'),
+    "no spaces": WRITTEN.replace(b": ", b":").replace(b", ", b","),
+    "tabs": WRITTEN.replace(b" ", b"\t"),
+    "one less": WRITTEN.replace(b', "stage": "load"', b""),
+    "one less at the end": b'{"event_type": "start", "ts": "2025-12-14T14:33:10.529Z", "stage": "load", "status": "ok"}',
+    "one more": WRITTEN.replace(b', "status"', b', "run_id": "r", "status"'),
+    "one more at the end": WRITTEN.replace(b"}", b', "run_id": "r"}'),
+    "another order": b'{"status": "error", "latency_ms": 2, "stage": "load", "event_type": "success"}',
+    "null": WRITTEN.replace(b'"load"', b"null"),
+    "payload": WRITTEN.replace(b"}", b', "payload": {"stage": "load", "status": "ok"}}'),
+}
+WRONGLY = {
+    "twice": WRITTEN.replace(b"}", b', "stage": "load"}'),
+    "unknown": WRITTEN.replace(b'"stage"', b'"stagf"'),
+    "longer": WRITTEN.replace(b'"stage"', b'"stages"'),
+    "no colon": WRITTEN.replace(b'"stage":', b'"stage" '),
+    "no comma": WRITTEN.replace(b'", "stage"', b'" "stage"'),
+    "comma at the end": WRITTEN.replace(b"}", b",}"),
+    "no status": WRITTEN.replace(b', "status": "ok"', b""),
+    "status": WRITTEN.replace(b'"ok"', b'"okay"'),
+    "status cut off": WRITTEN.replace(b'"ok"', b'"erro"'),
+    "second": WRITTEN.replace(b":10.", b":60."),
+    "fraction": WRITTEN.replace(b".529", b".5x9"),
+    "space of two events": WRITTEN.replace(b'"load"', b'"load'),
+}
+
+
+@pytest.mark.parametrize("how", NEARLY)
+@pytest.mark.parametrize("ndjson", [False, True])
+def test_an_event_that_is_written_otherwise_than_the_one_before(how: str, *, ndjson: bool) -> None:
+    for events in ([WRITTEN, NEARLY[how], WRITTEN], [NEARLY[how], WRITTEN], [NEARLY[how]] * 3, [WRITTEN, NEARLY[how]]):
+        assert agrees(body_of(events, ndjson=ndjson), ndjson=ndjson)
+
+
+@pytest.mark.parametrize("how", WRONGLY)
+@pytest.mark.parametrize("ndjson", [False, True])
+def test_an_event_that_is_wrong_where_the_one_before_was_right(how: str, *, ndjson: bool) -> None:
+    for events in ([WRITTEN, WRONGLY[how], WRITTEN], [WRITTEN, WRITTEN, WRONGLY[how]]):
+        body = body_of(events, ndjson=ndjson)
+        assert taken(body, ndjson=ndjson) is None
+        assert truth(body, ndjson=ndjson) is None or how == "twice"  # which the decoder takes
+
+
+def test_times_of_many_minutes() -> None:
+    """Also such that take turns at the same place of memory."""
+    minutes = ["14T14:33", "14T14:34", "14T15:33", "13T14:33", "14T14:35", "14 14:33", "14t14:33"]
+    times = [
+        f"2025-12-{minute}:{second:02}.{ms:03}Z" for minute in minutes for second, ms in ((0, 0), (59, 999), (7, 80))
+    ]
+    random.Random(1).shuffle(times)
+    texts = [WRITTEN.replace(b"2025-12-14T14:33:10.529Z", one.encode()) for one in times * 3]
+    assert agrees(body_of(texts), ndjson=False)
+    for wrong in ("2025-12-14T14:60:00.000Z", "2025-02-29T14:33:00.000Z", "2025-12-14T24:33:00.000Z"):
+        body = body_of([*texts, WRITTEN.replace(b"2025-12-14T14:33:10.529Z", wrong.encode())] * 2)
+        assert taken(body) is None
+        assert truth(body) is None
+
+
+@pytest.mark.parametrize("few", [["load", "loa", "l"], ["loading", "loadings", "loadingst", "loadingsu"], ["a"] * 2])
+def test_names_that_begin_alike(few: list[str]) -> None:
+    for names in (few, [*few, "extract", "transform", "x" * 31], [*few, 'lo"ad'.replace('"', "'")]):
+        texts = [WRITTEN.replace(b'"load"', json.dumps(name).encode()) for name in names * 3]
+        assert agrees(body_of(texts), ndjson=False)
+        assert agrees(body_of(texts, ndjson=True), ndjson=True)
+
+
+NUMBERS = (
+    "0 7 0.5 12.345 604800000 123456789012.34 1234567.1234567 0.00000000000001 0.1e1 1E2 5e-1 0.1234567890123456789 "
+    "9007199254740993e-10 00000000000000000001 01 1. .5 -1 1.e1 1e +1"
+)
+
+
+@pytest.mark.parametrize("number", NUMBERS.split())
+def test_latencies_of_all_lengths(number: str) -> None:
+    body = body_of([WRITTEN, WRITTEN.replace(b"1.5", number.encode()), WRITTEN])
+    assert agrees(body, ndjson=False) == (truth(body) is not None)

@@ -20,12 +20,29 @@ enum field {
     FIELD_PAYLOAD = 128,
 };
 
+/* What stands before a value of an event: a comma but before the first, and the member's name with its colon. */
+enum { BEFORE_ROOM = 24 };
+struct before {
+    uint64_t bytes[3], masks[3];
+    uint32_t length;
+    enum field field;
+};
+
+/* How the last event was written. Most often the next one is written like it, so it is told by a few comparisons. */
+enum { MOST_MEMBERS = 8 };
+struct shape {
+    struct before members[MOST_MEMBERS];
+    int count;
+};
+
 struct reader {
     struct text text;
     const struct rules *rules;
     const struct post *post;
     struct events *events;
     int64_t containers;
+    struct shape shape;
+    struct minute minutes[2];
 };
 
 static int is_word(struct span name, const char *word)
@@ -66,9 +83,8 @@ static int take_name(struct reader *reader, struct names *names, uint32_t *posit
 {
     struct text *text = &reader->text;
     struct span name;
-    if (names_follows(names, text)) { /* good once, good again */
-        *position = names->last;
-        text->at += names->all[names->last].length + 2;
+    if (names_find_next(names, text, position)) { /* good once, good again */
+        text->at += names->all[*position].length + 2;
         return 1;
     }
     if (!json_take_string(text, &name) || name.length == 0 || name.length > reader->rules->name_bytes)
@@ -95,14 +111,10 @@ static int take_event_type(struct reader *reader, struct event *event)
 
 static int take_status(struct reader *reader, struct event *event)
 {
-    struct span status;
-    if (!json_take_string(&reader->text, &status))
-        return 0;
-    if (status.length == 5 && is_word(status, "error"))
-        event->flags |= EVENT_ERROR;
-    else if (status.length != 2 || !is_word(status, "ok"))
-        return 0;
-    return 1;
+    if (json_take_word(&reader->text, "\"ok\"", 4))
+        return 1;
+    event->flags |= EVENT_ERROR;
+    return json_take_word(&reader->text, "\"error\"", 7);
 }
 
 static int take_latency(struct reader *reader, struct event *event)
@@ -117,13 +129,16 @@ static int take_ts(struct reader *reader, struct event *event)
 {
     struct text *text = &reader->text;
     struct span ts = {text->at + 1, TIMES_USUAL};
-    if (text->end - text->at > TIMES_USUAL + 1 && text->at[0] == '"' && text->at[TIMES_USUAL] == 'Z' &&
-        text->at[TIMES_USUAL + 1] == '"')
-        text->at += TIMES_USUAL + 2; /* with a quote or a backslash in it, it would be no time */
-    else if (!json_take_string(text, &ts))
-        return 0;
-    event->ts_ms = times_ms(ts.at, ts.length);
     event->flags |= EVENT_HAS_TS;
+    if (text->end - text->at > TIMES_USUAL + 1 && text->at[0] == '"' && text->at[TIMES_USUAL] == 'Z' &&
+        text->at[TIMES_USUAL + 1] == '"') {
+        text->at += TIMES_USUAL + 2; /* with a quote or a backslash in it, it would be no time */
+        event->ts_ms = times_usual_ms(ts.at, reader->minutes);
+    } else {
+        if (!json_take_string(text, &ts))
+            return 0;
+        event->ts_ms = times_ms(ts.at, ts.length);
+    }
     return event->ts_ms != TIMES_NONE;
 }
 
@@ -187,6 +202,48 @@ static inline enum field take_field(struct text *text)
     return field;
 }
 
+/* Remembers what stood before a value, where it is no longer than usual and the members before it are remembered, too. */
+static void remember(struct shape *shape, int number, const uint8_t *begin, const uint8_t *value, enum field field)
+{
+    size_t length = (size_t)(value - begin);
+    if (number != shape->count || number == MOST_MEMBERS || length > BEFORE_ROOM)
+        return;
+    struct before *before = &shape->members[shape->count++];
+    *before = (struct before){{0}, {0}, (uint32_t)length, field};
+    memcpy(before->bytes, begin, length);
+    memset(before->masks, 0xFF, length);
+}
+
+static inline uint64_t differ(const struct before *before, const uint8_t *at, size_t word)
+{
+    uint64_t bytes;
+    memcpy(&bytes, at + word * sizeof bytes, sizeof bytes);
+    return (bytes ^ before->bytes[word]) & before->masks[word];
+}
+
+static inline int is_before(const struct before *before, const uint8_t *at)
+{
+    return !(differ(before, at, 0) | differ(before, at, 1) | differ(before, at, 2));
+}
+
+/* The members up to one that does not come as the last event had it; how many. -1 where a value is not certain to be good. */
+static int take_as_before(struct reader *reader, struct event *event, unsigned *seen)
+{
+    struct text *text = &reader->text;
+    int number = 0;
+    for (; number < reader->shape.count; number++) {
+        const struct before *before = &reader->shape.members[number];
+        if (text->end - text->at < BEFORE_ROOM || !is_before(before, text->at))
+            break;
+        text->at += before->length;
+        json_skip_space(text);
+        if (!take_value(reader, before->field, event))
+            return -1;
+        *seen |= before->field;
+    }
+    return number;
+}
+
 static int take_event(struct reader *reader, struct event *event)
 {
     struct text *text = &reader->text;
@@ -194,14 +251,23 @@ static int take_event(struct reader *reader, struct event *event)
     if (!json_take(text, '{'))
         return 0;
     reader->containers++;
-    do {
+    int number = take_as_before(reader, event, &seen);
+    if (number < 0)
+        return 0;
+    for (const uint8_t *begin = text->at;; begin = text->at, number++) {
+        json_skip_space(text);
+        if (number > 0 && !json_take(text, ','))
+            break;
         json_skip_space(text);
         enum field field = take_field(text);
-        if (field == FIELD_NONE || (seen & field) || !take_value(reader, field, event))
+        if (field == FIELD_NONE || (seen & field))
+            return 0;
+        reader->shape.count = number < reader->shape.count ? number : reader->shape.count;
+        remember(&reader->shape, number, begin, text->at, field);
+        if (!take_value(reader, field, event))
             return 0;
         seen |= field;
-        json_skip_space(text);
-    } while (json_take(text, ','));
+    }
     if (!json_take(text, '}') || !(seen & FIELD_EVENT_TYPE) || !(seen & FIELD_STATUS))
         return 0;
     return (event->flags & EVENT_HAS_LATENCY) || (reader->events->kinds[event->event_type] & KIND_UNTIMED);
@@ -285,7 +351,8 @@ LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *
                         struct batch *batch)
 {
     struct events events = {0};
-    struct reader reader = {{body, body + length, post->lines != 0}, rules, post, &events, 0};
+    struct reader reader = {
+        .text = {body, body + length, post->lines != 0}, .rules = rules, .post = post, .events = &events};
     memset(batch, 0, sizeof *batch);
     int is_good = length <= UINT32_MAX && (post->lines ? take_lines(&reader) : take_envelope(&reader)) &&
                   events.count > 0 && reader.containers <= post->most_containers &&

@@ -46,7 +46,7 @@ enum { MOST_FIVES = 27 };
 /* As far as a double has them exactly. */
 static const double POWERS[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-enum { MOST_EXACT = 22 };
+enum { MOST_EXACT = 22, MOST_USUAL = 15 };
 
 static inline int is_digit(uint8_t byte)
 {
@@ -67,17 +67,9 @@ void json_skip_blanks(struct text *text)
     }
 }
 
-static int take_word(struct text *text, const char *word, size_t length)
-{
-    if ((size_t)(text->end - text->at) < length || memcmp(text->at, word, length) != 0)
-        return 0;
-    text->at += length;
-    return 1;
-}
-
 int json_take_null(struct text *text)
 {
-    return take_word(text, "null", 4);
+    return json_take_word(text, "null", 4);
 }
 
 /* Strings. */
@@ -164,7 +156,7 @@ static int skip_escape(struct text *text)
         return 0;
     if (first < 0xD800 || first > 0xDFFF)
         return 1;
-    return first <= 0xDBFF && take_word(text, "\\u", 2) && hex_of(text, &second) && second >= 0xDC00 &&
+    return first <= 0xDBFF && json_take_word(text, "\\u", 2) && hex_of(text, &second) && second >= 0xDC00 &&
            second <= 0xDFFF;
 }
 
@@ -292,8 +284,35 @@ static int take_digits(struct text *text, uint64_t *digits, int *count)
     return text->at > start;
 }
 
+/* As digits go on, none of which is too many. */
+static inline const uint8_t *add_digits(const uint8_t *at, uint64_t *digits)
+{
+    for (; is_digit(*at); at++)
+        *digits = *digits * 10 + (uint64_t)(*at - '0');
+    return at;
+}
+
+/* A number of few digits without an exponent, as most are; 0 where it is another one. */
+static inline int take_usual(struct text *text, double *value)
+{
+    const uint8_t *start = text->at, *point;
+    uint64_t digits = 0;
+    const uint8_t *at = point = add_digits(start, &digits);
+    if (*at == '.')
+        at = add_digits(at + 1, &digits);
+    ptrdiff_t scale = at - point - (at > point);
+    if (at - start > MOST_USUAL || point == start || (*start == '0' && point - start > 1) || at - point == 1 ||
+        (*at | 0x20) == 'e')
+        return 0;
+    text->at = at;
+    *value = (double)digits / POWERS[scale];
+    return 1;
+}
+
 int json_take_decimal(struct text *text, double *value)
 {
+    if (LSO_LIKELY(take_usual(text, value)))
+        return 1;
     const uint8_t *start = text->at;
     uint64_t digits = 0;
     int count = 0, scale = 0, exponent;
@@ -377,9 +396,9 @@ static int skip_scalar(struct text *text)
     case '"':
         return skip_string(text, 1);
     case 't':
-        return take_word(text, "true", 4);
+        return json_take_word(text, "true", 4);
     case 'f':
-        return take_word(text, "false", 5);
+        return json_take_word(text, "false", 5);
     case 'n':
         return json_take_null(text);
     default:

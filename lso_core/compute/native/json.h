@@ -3,6 +3,8 @@
 #ifndef LSO_JSON_H
 #define LSO_JSON_H
 
+#include <string.h>
+
 #include "kernel.h"
 
 /* What is still to be read, and whether an end of line is more than white space. At `end` there is a zero, which no JSON
@@ -29,6 +31,14 @@ static inline int json_take(struct text *text, uint8_t byte)
     if (!json_is_at(text, byte))
         return 0;
     text->at++;
+    return 1;
+}
+
+static inline int json_take_word(struct text *text, const char *word, size_t length)
+{
+    if ((size_t)(text->end - text->at) < length || memcmp(text->at, word, length) != 0)
+        return 0;
+    text->at += length;
     return 1;
 }
 

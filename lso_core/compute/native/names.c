@@ -58,11 +58,25 @@ static int grow(struct names *names)
     return 1;
 }
 
+static struct start start_of(struct span name)
+{
+    struct start start = {0, UINT64_MAX};
+    size_t length = name.length < sizeof start.bytes ? name.length : sizeof start.bytes;
+    memcpy(&start.bytes, name.at, length);
+    if (length < sizeof start.bytes) {
+        start.bytes |= (uint64_t)'"' << 8 * length;
+        start.mask >>= 8 * (sizeof start.bytes - length - 1);
+    }
+    return start;
+}
+
 static uint32_t add(struct names *names, struct span name, uint32_t hash, uint32_t slot)
 {
     names->all[names->count] = name;
     names->hashes[names->count] = hash;
     names->slots[slot] = names->count + 1;
+    if (names->count < NAMES_FEW)
+        names->starts[names->count] = start_of(name);
     return names->count++;
 }
 

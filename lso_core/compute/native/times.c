@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-
 enum { SECOND = 19 }; /* where the fraction begins */
 
 static int32_t two(const uint8_t *text)
@@ -98,4 +97,20 @@ int64_t times_ms(const uint8_t *text, size_t length)
     int64_t minutes = ((int64_t)days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - ahead;
     int64_t ms = (minutes * 60 + second) * 1000 + fraction;
     return ms < TIMES_EARLIEST_MS || ms > TIMES_LATEST_MS ? TIMES_NONE : ms;
+}
+
+int64_t times_usual_ms(const uint8_t *text, struct minute minutes[2])
+{
+    struct minute *minute = &minutes[text[15] & 1];
+    if (!fit(text + sizeof minute->text, ":00.000Z"))
+        return times_ms(text, TIMES_USUAL);
+    int32_t second = two(text + 17), fraction = (text[20] - '0') * 100 + two(text + 21);
+    if (LSO_LIKELY(second <= 59 && memcmp(text, minute->text, sizeof minute->text) == 0))
+        return minute->ms + second * 1000 + fraction;
+    int64_t ms = times_ms(text, TIMES_USUAL);
+    if (ms != TIMES_NONE) {
+        memcpy(minute->text, text, sizeof minute->text);
+        minute->ms = ms - second * 1000 - fraction;
+    }
+    return ms;
 }

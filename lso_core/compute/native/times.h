@@ -16,4 +16,14 @@ enum { TIMES_USUAL = 24 };
 /* Milliseconds since the epoch of an RFC 3339 date-time, as `model.times.from_text` has it; TIMES_NONE for any other text. */
 int64_t times_ms(const uint8_t *text, size_t length);
 
+/* A minute that was read before: what stands before its seconds, and when it began. */
+struct minute {
+    uint8_t text[16];
+    int64_t ms;
+};
+
+/* As `times_ms`, of a text of TIMES_USUAL bytes that ends with Z. Those of a batch are most often of the same minute or two,
+   so the last even and the last odd one are kept. */
+int64_t times_usual_ms(const uint8_t *text, struct minute minutes[2]);
+
 #endif
