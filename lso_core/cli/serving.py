@@ -115,6 +115,10 @@ class _Capped(HttpToolsProtocol):
     """Set on the class: every connection is closed with its next answer."""
     _late: asyncio.TimerHandle | None = None
     """Ends the wait for a head, or for the body of a request that is held."""
+    _idle: asyncio.TimerHandle | None = None
+    """Looks whether the connection is idle for too long; one that is used lives on."""
+    _idle_since: float | None = None
+    """When its last answer was complete; None while something comes or is answered."""
     _unread: asyncio.TimerHandle | None = None
     """Ends the wait for a client that does not read."""
     _in_head = True
@@ -145,12 +149,12 @@ class _Capped(HttpToolsProtocol):
         if self._running is not None:  # of several requests sent at once uvicorn tells only the last
             self._running.disconnected = True
             self._running.message_event.set()
-        for timer in (self._late, self._unread):
+        for timer in (self._late, self._idle, self._unread):
             if timer is not None:
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._coming_bytes = len(data)
+        self._coming_bytes, self._idle_since = len(data), None
         super().data_received(data)
         self._keep_body_small()
         if self._expected is not None and self._late is None:
@@ -199,6 +203,27 @@ class _Capped(HttpToolsProtocol):
                 return
             self._start()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does, but that it sets a timer with each answer, and stops it with the next request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle is None:
+            self._idle = self.loop.call_later(self.timeout_keep_alive, self._look_if_idle)
+
+    def _look_if_idle(self) -> None:
+        """Close the connection where it has been idle for so long, else look again when it may have been."""
+        idle_s = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
+        if idle_s < self.timeout_keep_alive:
+            self._idle = self.loop.call_later(self.timeout_keep_alive - idle_s, self._look_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def shutdown(self) -> None:
         if self._expected is not None:

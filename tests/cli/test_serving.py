@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -47,9 +48,17 @@ class Served:
         return self.connections[-1].getresponse()
 
 
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with subprocess.Popen([sys.executable, "-c", SERVE_TWO], stdout=subprocess.PIPE, text=True) as process:
+KEEP_ALIVE_S = 1.5
+IMPATIENT = f"""
+from lso_core.cli import serving
+serving.KEEP_ALIVE_S = {KEEP_ALIVE_S}
+"""
+
+
+@pytest.fixture(params=[""])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    command = [sys.executable, "-c", request.param + SERVE_TWO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         served = Served(process)
         yield served
         for connection in served.connections:
@@ -83,3 +92,18 @@ def test_it_ends_well_although_a_connection_is_idle(served: Served, number: sign
 
 def test_it_does_not_say_what_it_is(served: Served) -> None:
     assert served.ask().headers["server"] is None
+
+
+@pytest.mark.parametrize("served", [IMPATIENT], indirect=True)
+def test_a_connection_is_closed_that_long_after_its_last_answer(served: Served) -> None:
+    served.ask().read()
+    [connection] = served.connections
+    first = connection.sock
+    for _ in range(4):
+        time.sleep(KEEP_ALIVE_S / 2)  # longer than that in all
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"ok"
+    assert connection.sock is first
+    used = time.monotonic()
+    assert first.recv(1) == b""
+    assert time.monotonic() - used > KEEP_ALIVE_S - 0.2
