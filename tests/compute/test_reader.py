@@ -537,10 +537,11 @@ def test_times_of_many_minutes() -> None:
     random.Random(1).shuffle(times)
     texts = [WRITTEN.replace(b"2025-12-14T14:33:10.529Z", one.encode()) for one in times * 3]
     assert agrees(body_of(texts), ndjson=False)
-    for wrong in ("2025-12-14T14:60:00.000Z", "2025-02-29T14:33:00.000Z", "2025-12-14T24:33:00.000Z"):
-        body = body_of([*texts, WRITTEN.replace(b"2025-12-14T14:33:10.529Z", wrong.encode())] * 2)
-        assert taken(body) is None
-        assert truth(body) is None
+    wrong = ("\0" * 16 + ":00.000Z", "2025-12-14T14:60:00.000Z", "2025-02-29T14:33:00.000Z", "2025-12-14T24:33:00.000Z")
+    for text in [WRITTEN.replace(b"2025-12-14T14:33:10.529Z", one.encode()) for one in wrong]:
+        for body in (body_of([text, *texts]), body_of([*texts, text, text])):
+            assert taken(body) is None
+            assert truth(body) is None
 
 
 @pytest.mark.parametrize("few", [["load", "loa", "l"], ["loading", "loadings", "loadingst", "loadingsu"], ["a"] * 2])

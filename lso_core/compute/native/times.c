@@ -105,12 +105,13 @@ int64_t times_usual_ms(const uint8_t *text, struct minute minutes[2])
     if (!fit(text + sizeof minute->text, ":00.000Z"))
         return times_ms(text, TIMES_USUAL);
     int32_t second = two(text + 17), fraction = (text[20] - '0') * 100 + two(text + 21);
-    if (LSO_LIKELY(second <= 59 && memcmp(text, minute->text, sizeof minute->text) == 0))
+    if (LSO_LIKELY(minute->is_known && second <= 59 && memcmp(text, minute->text, sizeof minute->text) == 0))
         return minute->ms + second * 1000 + fraction;
     int64_t ms = times_ms(text, TIMES_USUAL);
     if (ms != TIMES_NONE) {
         memcpy(minute->text, text, sizeof minute->text);
         minute->ms = ms - second * 1000 - fraction;
+        minute->is_known = 1;
     }
     return ms;
 }

@@ -16,10 +16,11 @@ enum { TIMES_USUAL = 24 };
 /* Milliseconds since the epoch of an RFC 3339 date-time, as `model.times.from_text` has it; TIMES_NONE for any other text. */
 int64_t times_ms(const uint8_t *text, size_t length);
 
-/* A minute that was read before: what stands before its seconds, and when it began. */
+/* A minute that was read before, if it is known: what stands before its seconds, and when it began. */
 struct minute {
     uint8_t text[16];
     int64_t ms;
+    int is_known;
 };
 
 /* As `times_ms`, of a text of TIMES_USUAL bytes that ends with Z. Those of a batch are most often of the same minute or two,
