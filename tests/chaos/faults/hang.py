@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 
 READERS = 50
 AT_ONCE_S = 0.5
-"""Twice that in the short form, which runs beside other tests: who waits for Redis there waits for half as long again."""
+"""Twice that in the short form, which runs beside other tests."""
 BACK_S = 3.0
 
 
@@ -51,7 +51,7 @@ def _hang(trial: Trial, store: psutil.Process, http: httpx.Client, readers: "_Re
     trial.check(http.get("/readyz").status_code == 503, "/readyz says that it is ready")
     wait_for(lambda: time.monotonic() - stopped > STALLED_S + 1.0, "everybody who asked before waits or was refused")
     readers.begin()
-    time.sleep(trial.size(1.5, 4.0))
+    time.sleep(trial.size(3.0, 4.0))
     waits = readers.answers()
     store.resume()
     resumed, before = time.monotonic(), len(load.batches)
