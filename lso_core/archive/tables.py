@@ -115,13 +115,17 @@ class Writing(msgspec.Struct, frozen=True):
     """Few values, each stored once and numbered."""
     steps: tuple[str, ...]
     """Mostly a little more than the one before, so that differences are stored."""
+    ranged: tuple[str, ...] | None = None
+    """Those of which the least and the most are told, so that readers can skip what they do not want; None for all."""
+    level: int = 3
 
     def options(self) -> dict[str, Any]:
         """As pyarrow takes them."""
         return {
             "compression": "zstd",
-            "compression_level": 3,
+            "compression_level": self.level,
             "use_dictionary": list(self.names),
+            "write_statistics": True if self.ranged is None else list(self.ranged),
             "column_encoding": dict.fromkeys(self.steps, "DELTA_BINARY_PACKED"),
             "write_page_checksum": True,
             "store_schema": False,
@@ -129,7 +133,10 @@ class Writing(msgspec.Struct, frozen=True):
 
 
 EVENTS_WRITING: Final = Writing(
-    ("event_type", "status", "stage", "run_id"), ("time", "arrived", "ts", "entry_ms", "entry_seq", "index")
+    ("event_type", "status", "stage", "run_id"),
+    ("time", "arrived", "ts", "entry_ms", "entry_seq", "index"),
+    ranged=tuple(name for name in EVENTS.names if name != "payload"),
+    level=1,  # as small as 3, in three quarters of the time
 )
 
 
@@ -177,10 +184,21 @@ def _payloads(raws: Sequence[msgspec.Raw]) -> pa.Array:
 
 def _of_parts(body: bytes, cut: Columns) -> Fields:
     """Fields of a body in parts, which leaves out what the columns tell."""
-    rows, places = parts.Rows(body, len(cut)), range(len(cut))
-    latency = pa.array(map(rows.latency_ms, places), pa.float64())
-    run_ids = pa.array(map(rows.run_id, places), pa.string())
-    return pc.coalesce(latency, _exact(cut)), run_ids, _payloads([rows.payload(at) for at in places])
+    rows = parts.Rows(body, len(cut))
+    told = rows.latencies_ms
+    latency = pc.coalesce(pa.array(told, mask=np.isnan(told)), _exact(cut)) if len(told) else _exact(cut)
+    return latency, _texts(rows.run_ids), _texts(rows.payloads)
+
+
+def _texts(found: parts.Texts) -> pa.Array:
+    """Raises CorruptEntryError where they are not UTF-8."""
+    given = pa.py_buffer(np.packbits(found.given, bitorder="little"))
+    array = pa.StringArray.from_buffers(len(found.given), pa.py_buffer(found.bounds), pa.py_buffer(found.data), given)
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise CorruptEntryError("the texts of the events cannot be read") from error
+    return array
 
 
 def _of_arrow(body: bytes, cut: Columns) -> Fields:
@@ -227,6 +245,7 @@ def _table(cuts: Sequence[Cut]) -> pa.Table:
 
     at, ts, has_ts = spread([cut.entry.at_ms for cut in cuts]), joined("ts_ms"), joined("has_ts").astype(np.bool_)
     ids = [cut.entry.entry_id.split("-") for cut in cuts]
+    *begins, _ = itertools.accumulate(counts, initial=0)
     error = joined("error").astype(np.int32)
     return pa.table(
         [
@@ -241,7 +260,7 @@ def _table(cuts: Sequence[Cut]) -> pa.Table:
             _concat([cut.payload for cut in cuts], pa.string()),
             spread([int(ms) for ms, _ in ids]),
             spread([int(sequence) for _, sequence in ids]),
-            np.fromiter(itertools.chain.from_iterable(map(range, counts)), np.int32, sum(counts)),
+            (np.arange(len(at)) - spread(begins)).astype(np.int32),
         ],
         schema=EVENTS,
     )

@@ -4,18 +4,27 @@ Kept for reading back. The rest of an event is in the columns; written out as JS
 compress than the batch to read, and most of the hot tier.
 """
 
+import ctypes
+import functools
+import itertools
 import math
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from lso_core.compute import kernel
 from lso_core.compute.columns import CorruptEntryError
+from lso_core.model.events import PAYLOAD_DEPTH
 
 Told = TypeVar("Told")
+Bools = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
-_NONE = msgspec.Raw(b"null")
+_NONE: Final = msgspec.Raw(b"null")
 
 
 class Parts(msgspec.Struct, frozen=True, array_like=True):
@@ -34,20 +43,43 @@ class Parts(msgspec.Struct, frozen=True, array_like=True):
 _read = msgspec.msgpack.Decoder(Parts)
 
 
+class Texts(msgspec.Struct, frozen=True):
+    """n texts, UTF-8, one after another."""
+
+    data: bytes
+    bounds: Int32
+    """n + 1: where each begins, and the last ends."""
+    given: Bools
+    """n: False where there is no text."""
+
+    def __getitem__(self, index: int) -> bytes | None:
+        return self.data[self.bounds[index] : self.bounds[index + 1]] if self.given[index] else None
+
+
 class Rows:
-    """Stored parts, event by event. Raises CorruptEntryError where they are none."""
+    """Stored parts of `count` events, event by event or all at once. Raises CorruptEntryError where they are none."""
 
     def __init__(self, body: bytes, count: int) -> None:
         try:
             self._parts = parts = _read.decode(body)
-            self._payloads = _raws.decode(parts.payloads) if parts.payloads else []
+            self.payloads = _payloads(parts.payloads, count)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptEntryError("the parts of the events cannot be read") from error
-        if len(self._payloads) not in {0, count} or len(parts.latencies_ms) not in {0, 8 * count}:
+        if self.payloads is None or len(parts.latencies_ms) not in {0, 8 * count}:
             raise CorruptEntryError("there are not as many parts as events")
         if parts.run_id_bytes and len(parts.run_ids) != parts.run_id_bytes * count:
             raise CorruptEntryError("there are not as many run ids as events")
-        self._latencies_ms = np.frombuffer(parts.latencies_ms, "<f8")
+        self._count = count
+        self.latencies_ms = np.frombuffer(parts.latencies_ms, "<f8")
+        """NaN where there is none, or empty where the columns tell them all."""
+
+    @property
+    def run_ids(self) -> Texts:
+        """The run ids of all."""
+        ids, width, count = self._parts.run_ids, self._parts.run_id_bytes, self._count
+        if not width:
+            ids, width = ids * count, len(ids)
+        return Texts(ids, np.arange(count + 1, dtype=np.int32) * width, np.full(count, bool(width)))
 
     def payloads_as(self, decoder: "msgspec.json.Decoder[list[Told]]") -> list[Told]:
         """All payloads, as a decoder of their array tells them; empty where no event has one."""
@@ -61,9 +93,47 @@ class Rows:
 
     def payload(self, index: int) -> msgspec.Raw:
         """As it came; null where there was none."""
-        return self._payloads[index] if self._payloads else _NONE
+        text = self.payloads[index]
+        return _NONE if text is None else msgspec.Raw(text)
 
     def latency_ms(self, index: int) -> float | None:
         """None where the columns tell it, also that there is none."""
-        value = float(self._latencies_ms[index]) if len(self._latencies_ms) else math.nan
+        value = float(self.latencies_ms[index]) if len(self.latencies_ms) else math.nan
         return None if math.isnan(value) else value
+
+
+def _payloads(stored: bytes, count: int) -> Texts | None:
+    """The payloads of `count` events; None where there are not as many. Raises what msgspec does where they are none."""
+    if not stored:
+        return Texts(b"", np.zeros(count + 1, np.int32), np.zeros(count, np.bool_))
+    split = _compiled()
+    found = None if split is None else split(stored, count)
+    if found is not None:
+        return found
+    raws = _raws.decode(stored)
+    return _joined([None if raw == _NONE else bytes(raw) for raw in raws]) if len(raws) == count else None
+
+
+def _joined(texts: Sequence[bytes | None]) -> Texts:
+    whole = [text or b"" for text in texts]
+    bounds = np.fromiter(itertools.accumulate(map(len, whole), initial=0), np.int32, len(whole) + 1)
+    return Texts(b"".join(whole), bounds, np.array([text is not None for text in texts], np.bool_))
+
+
+@functools.cache
+def _compiled() -> Callable[[bytes, int], Texts | None] | None:
+    """`_payloads` by a kernel; None where it cannot be certain."""
+    if kernel.trouble() is not None:
+        return None
+    text, number, address = ctypes.c_char_p, ctypes.c_int64, ctypes.c_void_p
+    arguments = (text, number, number, ctypes.c_int, address, address, address)
+    run: Any = kernel.function("lso_split_payloads", *arguments, result=number)
+
+    def split(stored: bytes, count: int) -> Texts | None:
+        packed, bounds = np.empty(len(stored), np.uint8), np.zeros(count + 1, np.int32)
+        given = np.empty(count, np.bool_)
+        told = stored, len(stored), count, PAYLOAD_DEPTH
+        used = run(*told, kernel.address(packed), kernel.address(bounds[1:]), kernel.address(given))
+        return None if used < 0 else Texts(packed[:used].tobytes(), bounds, given)
+
+    return split

@@ -1,4 +1,7 @@
-/* Writes what the columns do not tell of a batch, as `compute.parts` has it: a MessagePack array of four. */
+/* Writes what the columns do not tell of a batch, as `compute.parts` has it: a MessagePack array of four; and reads the
+   payloads of it again. */
+#include "parts.h"
+
 #include "batch.h"
 
 #include <string.h>
@@ -108,4 +111,40 @@ int parts_write(const struct events *events, size_t most, struct bytes *parts)
     add_payloads(events, payloads, parts);
     add_latencies(events, are_told, parts);
     return are_told;
+}
+
+/* Takes the value before a comma or the bracket at the end: an object, or null, for which `length` is 0. */
+static int take_payload(struct text *text, int depth, struct span *payload)
+{
+    int64_t containers = 0;
+    *payload = (struct span){text->at, 0};
+    if (json_take_null(text))
+        return 1;
+    if (!json_skip_object(text, depth, &containers))
+        return 0;
+    payload->length = (uint32_t)(text->at - payload->at);
+    return 1;
+}
+
+LSO_EXPORT int64_t lso_split_payloads(const uint8_t *payloads, int64_t size, int64_t count, int depth, uint8_t *packed,
+                                      int32_t *ends, uint8_t *given)
+{
+    struct text text = {payloads, payloads + size, 0};
+    int64_t used = 0;
+    if (size > INT32_MAX || !json_take(&text, '['))
+        return -1;
+    for (int64_t at = 0; at < count; at++) {
+        struct span payload;
+        if (at && !json_take(&text, ','))
+            return -1;
+        json_skip_space(&text);
+        if (!take_payload(&text, depth, &payload))
+            return -1;
+        json_skip_space(&text);
+        memcpy(packed + used, payload.at, payload.length);
+        used += payload.length;
+        ends[at] = (int32_t)used;
+        given[at] = payload.length > 0;
+    }
+    return json_take(&text, ']') && text.at == text.end ? used : -1;
 }
