@@ -14,9 +14,9 @@ _ROOT = Path("/")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt(3)."""
-_OWN_MAPPING_BYTES = 8 << 20
+_OWN_MAPPING_BYTES = 32 << 20
 """A block from here on is the system's again as soon as it is freed."""
-_KEPT_BYTES = 32 << 20
+_KEPT_BYTES = 64 << 20
 """Most free bytes at the heap's end."""
 
 

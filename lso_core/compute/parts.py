@@ -65,7 +65,7 @@ class Rows:
             self.payloads = _payloads(parts.payloads, count)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptEntryError("the parts of the events cannot be read") from error
-        if self.payloads is None or len(parts.latencies_ms) not in {0, 8 * count}:
+        if len(self.payloads.given) != count or len(parts.latencies_ms) not in {0, 8 * count}:
             raise CorruptEntryError("there are not as many parts as events")
         if parts.run_id_bytes and len(parts.run_ids) != parts.run_id_bytes * count:
             raise CorruptEntryError("there are not as many run ids as events")
@@ -102,16 +102,15 @@ class Rows:
         return None if math.isnan(value) else value
 
 
-def _payloads(stored: bytes, count: int) -> Texts | None:
-    """The payloads of `count` events; None where there are not as many. Raises what msgspec does where they are none."""
+def _payloads(stored: bytes, count: int) -> Texts:
+    """The payloads of `count` events, or of as many as there are. Raises what msgspec does where they are none."""
     if not stored:
         return Texts(b"", np.zeros(count + 1, np.int32), np.zeros(count, np.bool_))
     split = _compiled()
     found = None if split is None else split(stored, count)
     if found is not None:
         return found
-    raws = _raws.decode(stored)
-    return _joined([None if raw == _NONE else bytes(raw) for raw in raws]) if len(raws) == count else None
+    return _joined([None if raw == _NONE else bytes(raw) for raw in _raws.decode(stored)])
 
 
 def _joined(texts: Sequence[bytes | None]) -> Texts:

@@ -123,6 +123,15 @@ class Archiving:
         )
         return [_entry(entry_id, fields) for entry_id, fields in found]
 
+    async def hold(self, system_id: int) -> str | None:
+        """Keep what of a system is not archived from being dropped for LOCK_MS; its mark by now, None where it is gone."""
+        answer = await self._server.one(Call("hold", (keys.system(system_id), keys.archive(system_id)), (LOCK_MS,)))
+        return answer[1].decode() if answer[0] == b"ok" else None
+
+    async def let_go(self, system_id: int) -> None:
+        """No longer keep it."""
+        await self._server.one(("HDEL", keys.archive(system_id), "p"))
+
     async def mark(self, one: Waiting, last: StoredEntry, events: int, size: int) -> bool:
         """Say that everything up to `last` is durable: `events` events, `size` bytes. False where that came too late."""
         p = partition_of(one.system_id)

@@ -163,7 +163,8 @@ def rows(system_id: int) -> str:
 def archive(system_id: int) -> str:
     """Hash: e the last entry that is archived (or lost), a its arrival, n and b events and bytes folded up to it;
     kept and lost, events; r and R number of the last, and start (ms) of the
-    newest, rollup row that is archived; E and S, e and r as they were `noted` (ms) by who merges files.
+    newest, rollup row that is archived; E and S, e and r as they were `noted` (ms) by who merges files; p until when (ms)
+    nothing of it may be dropped.
     """
     return _of_system(system_id, ARCHIVE_PREFIX)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, ranks, rollups
+from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, parts, ranks, rollups
 
 _COMPILED = (
     (cells, "_compiled"),
@@ -17,6 +17,7 @@ _COMPILED = (
     (histogram, "_compiled_add"),
     (histogram, "_compiled_pairs"),
     (histogram, "_compiled_sum"),
+    (parts, "_compiled"),
     (ranks, "_compiled"),
     (rollups, "_compiled"),
 )

@@ -20,6 +20,7 @@ from lso_core.compute.reader import Read
 from lso_core.model.batches import Batch, StoredEntry
 from lso_core.model.errors import InputError
 from lso_core.model.events import CONTAINERS, NAME_BYTES, PAYLOAD_BYTES, PAYLOAD_DEPTH
+from tests.compute.plainly import needs_kernels, plainly
 
 SYSTEM = 7
 MOST = 10_000
@@ -476,6 +477,50 @@ def test_parts_of_another_number_of_events_are_corrupt(count: int) -> None:
     ):
         with pytest.raises(CorruptEntryError):
             parts.Rows(msgspec.msgpack.encode(one), 3)
+
+
+PAYLOADS = st.lists(
+    st.none()
+    | st.dictionaries(st.text(max_size=4), st.none() | st.floats(-1e9, 1e9) | st.text(max_size=6), max_size=3),
+    min_size=1,
+    max_size=12,
+)
+
+
+@needs_kernels
+@given(
+    PAYLOADS,
+    st.sampled_from([(", ", ": "), (",", ":"), (" ,\t", " :\r")]),
+    st.booleans(),
+    st.binary(min_size=1, max_size=1),
+)
+def test_payloads_are_split_with_and_without_kernels_alike(
+    payloads: list[Any], separators: tuple[str, str], ascii_only: bool, byte: bytes
+) -> None:
+    """Also where they are damaged: what one way refuses the other does not take for something else."""
+    text = ", ".join(json.dumps(one, separators=separators, ensure_ascii=ascii_only) for one in payloads)
+    whole = b"[" + text.encode(errors="replace") + b"]"
+    for stored in (whole, whole[:-1], whole[: len(whole) // 2] + byte + whole[len(whole) // 2 :]):
+        body = msgspec.msgpack.encode(parts.Parts(payloads=stored))
+        with plainly():
+            plain = told_of(body, len(payloads))
+        compiled = told_of(body, len(payloads))
+        assert compiled == plain
+        if stored == whole:
+            assert plain is not None
+            assert [None if one is None else json.loads(one) for one in plain] == payloads
+
+
+def told_of(body: bytes, count: int) -> list[bytes | None] | None:
+    """The payloads of stored parts; None where they are none."""
+    try:
+        rows = parts.Rows(body, count)
+    except CorruptEntryError:
+        return None
+    assert [b"null" if one is None else one for one in map(rows.payloads.__getitem__, range(count))] == [
+        bytes(rows.payload(at)) for at in range(count)
+    ]
+    return [rows.payloads[at] for at in range(count)]
 
 
 # --- written as the one before -----------------------------------------------------------------------------------------

@@ -207,6 +207,64 @@ async def test_past_the_budget_what_is_not_archived_goes_and_is_counted(room: Ro
     assert (await room.health(system_id))["total"] == 18
 
 
+async def test_what_is_being_archived_is_not_dropped_meanwhile(room: Room, settings: Settings) -> None:
+    """However slowly the file is built: else a busy system would lose what was read before it is marked, again and again."""
+    system_id = await filled(room, 3)
+    size = (await room.stats(partition_of(system_id)))["hot"]
+    everything, lost = await hot(room, system_id), list[int]()
+
+    class Pressed(Here):
+        async def build(self, order: Order) -> Answer:
+            lost.append((await trim(room, system_id, cap=size // 3)).lost)
+            return await super().build(order)
+
+    files = LocalFiles(Path(settings.data_dir) / "archive")
+    one = Archiver(Archiving(room.server), files, room.settings, Telemetry(), lambda: CAP, Pressed())
+    assert (await one.turn(await room.now_ms() + 1)).events == 9
+    assert lost == [0]
+    assert archived(settings) == everything
+    for _ in range(3):
+        await room.store.ingest.append(system_id, batch(3), None)
+    await room.fold(system_id)
+    assert (await trim(room, system_id, cap=size // 3)).lost == 9, "the job is over"
+
+
+async def test_where_memory_is_short_even_that_is_dropped(room: Room) -> None:
+    system_id, other = await filled(room, 3), await filled(room, 2, name="other")
+    size = (await room.stats(partition_of(system_id)))["hot"]
+    archiving = Archiving(room.server)
+    assert await archiving.hold(system_id) == ""
+    assert (await trim(room, system_id, cap=size // 3)).lost == 0
+    assert (await trim(room, system_id, pressed=True)).lost == 9
+    assert (await trim(room, other, pressed=True)).lost == 6
+    assert await archiving.hold(1 << 40) is None, "there is no such system"
+
+
+async def test_who_was_held_up_goes_on_behind_what_was_dropped(room: Room, settings: Settings) -> None:
+    """Between the list of who waits and a system's turn its oldest entries may have gone."""
+    system_id = await filled(room, 3)
+    size = (await room.stats(partition_of(system_id)))["hot"]
+    first = (await hot(room, system_id))[:3]
+
+    class Late(Archiving):
+        async def hold(self, system_id: int) -> str | None:
+            if not lost:
+                lost.append((await trim(room, system_id, cap=size // 3)).lost)
+                await room.store.ingest.append(system_id, batch(2), None)
+                await room.fold(system_id)
+            return await super().hold(system_id)
+
+    lost: list[int] = []
+    files = LocalFiles(Path(settings.data_dir) / "archive")
+    one = Archiver(Late(room.server), files, room.settings, Telemetry(), lambda: CAP, Here())
+    await one.turn(await room.now_ms() + 60_000)
+    ledger = await Archiving(room.server).ledger(system_id)
+    assert (lost, ledger.lost) == ([9], 9)
+    await one.turn(await room.now_ms() + 60_000)
+    assert (await Archiving(room.server).ledger(system_id)).archived == 2
+    assert not set(first) & set(archived(settings))
+
+
 async def test_of_what_is_partly_archived_only_the_rest_is_lost(room: Room) -> None:
     system_id = await filled(room, 2)
     await turn(room)

@@ -1,8 +1,8 @@
 """The archive's job: folded events that are old enough go to files, and only then may they be trimmed from Redis.
 
-Each system's entries go in pieces: read from behind its mark, built, written durably, and only then the mark moves, by a
-script that first checks that it is where it was. A job that is killed in between has done nothing that counts: the next
-one writes the same piece under the same name.
+Each system's entries go in pieces: held, so that none is dropped to make room, read from behind its mark, built, written
+durably, and only then the mark moves, by a script that first checks that it is where it was. A job that is killed in
+between has done nothing that counts: the next one writes the same piece under the same name.
 """
 
 import asyncio
@@ -139,14 +139,16 @@ class Archiver:
         report = ArchiveReport()
         while True:
             await self.archiving.lock(self._token)
-            entries = await self._read(one, before_ms)
-            if not entries:
+            mark = await self.archiving.hold(one.system_id)
+            if mark is None:
                 return report
-            done = await self._piece(one, entries)
+            one = msgspec.structs.replace(one, mark=mark)
+            entries = await self._read(one, before_ms)
+            done = await self._piece(one, entries) if entries else ArchiveReport()
             report = _plus(report, done)
             if not done.pieces:
+                await self.archiving.let_go(one.system_id)
                 return report
-            one = msgspec.structs.replace(one, mark=entries[-1].entry_id)
 
     async def _read(self, one: Waiting, before_ms: int) -> list[StoredEntry]:
         """The next piece's entries: of one day, and as many as fit."""

@@ -13,6 +13,7 @@ local events = tonumber(archive[2] or state[3] or 0) + tonumber(ARGV[5])
 local bytes = tonumber(archive[3] or state[2] or 0) + tonumber(ARGV[6])
 redis.call('HSET', KEYS[2], 'e', ARGV[3], 'a', ARGV[4], 'n', events, 'b', bytes)
 redis.call('HINCRBY', KEYS[2], 'kept', ARGV[5])
+redis.call('HDEL', KEYS[2], 'p') -- nobody holds the rest
 
 local following = redis.call('XRANGE', KEYS[4], '(' .. ARGV[3], '+', 'COUNT', 1)[1]
 if following then

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Trims a partition's folded entries that are too old, or too many, oldest first; never past a cursor. Where there is an
--- archive, only what it has; past `most lossy` bytes the oldest of what it has not goes as well, and is counted as lost.
+-- archive, only what it has; past `most lossy` bytes the oldest of what it has not goes as well, and is counted as lost,
+-- but nothing of a system that is being archived, unless that is 0.
 -- KEYS  1 lease  2 hot  3 stats  4 unarchived
 -- ARGV  1 owner  2 epoch  3 prefix of streams  4 prefix of states  5 prefix of marks  6 keep for (ms)
 --       7 most folded bytes of the partition  8 most steps  9 prefix of archives, "" where there is none
@@ -9,7 +10,8 @@
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
 if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return {0, 0, '0', 0} end
 local time = redis.call('TIME')
-local horizon = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(ARGV[6])
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local horizon = now - tonumber(ARGV[6])
 local hot, cap, lossy = tonumber(redis.call('HGET', KEYS[3], 'hot') or 0), tonumber(ARGV[7]), tonumber(ARGV[10])
 local entries, bytes, lost = 0, 0, 0
 local function whole(number) return string.format('%.0f', number) end
@@ -58,6 +60,14 @@ local function cut(id, found)
   if found.mark then redis.call('LPOP', ARGV[5] .. id) end
 end
 
+-- The first of the systems with something to lose that nobody archives just now; no more than one is archived at a time.
+local function loser()
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[4], 0, 1)) do
+    local held = lossy > 0 and redis.pcall('HGET', ARGV[9] .. id, 'p')
+    if not (tonumber(held or '') and tonumber(held) > now) then return id end
+  end
+end
+
 -- Drops what is not archived up to the next mark, and says so.
 local function lose(id, found)
   local archive = ARGV[9] .. id
@@ -75,7 +85,7 @@ end
 for _ = 1, tonumber(ARGV[8]) do
   local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   if not oldest[1] or (tonumber(oldest[2]) > horizon and hot <= cap) then
-    local waiting = lossy and hot > lossy and redis.call('ZRANGE', KEYS[4], 0, 0)[1]
+    local waiting = lossy and hot > lossy and loser()
     if not waiting then return {entries, bytes, '0', lost} end
     local found = look(waiting)
     if not found then redis.call('ZREM', KEYS[4], waiting)
