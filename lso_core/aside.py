@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from lso_core.machine import keep_freed_memory
 from lso_core.store.tether import tethered
 
 _LENGTH: Final = struct.Struct("<Q")
@@ -88,6 +89,7 @@ def serve(answer: Callable[[bytes], bytes], nice: int) -> None:
     os.nice(nice)
     with contextlib.suppress(OSError):  # only Linux has groups, and not in every container
         _GROUP.write_text(str(nice))
+    keep_freed_memory()
     orders, answers = sys.stdin.buffer, sys.stdout.buffer
     while (frame := _read(orders)) is not None:
         found = answer(frame)
