@@ -34,11 +34,16 @@ def up(**given: Any) -> int:
 @click.option("--fd", type=int, hidden=True, help="a listening socket to serve, handed down by `lso up`")
 @click.option("--parent-fd", type=int, hidden=True, help="a pipe that closes when `lso up` ends")
 @click.option("--after-fd", type=int, hidden=True, help="a pipe that closes once Redis answers")
-def api(fd: int | None, parent_fd: int | None, after_fd: int | None, **given: Any) -> int:
+@click.option("--shares-fd", type=int, hidden=True, help="memory that says how many connections the others have")
+@click.option("--number", type=int, hidden=True, help="of this process there")
+def api(
+    fd: int | None, parent_fd: int | None, after_fd: int | None, shares_fd: int | None, number: int | None, **given: Any
+) -> int:
     """Run one API process on the Redis that LSO_REDIS_URL names."""
     from lso_core.cli.processes import serve_api
 
-    return serve_api(given, fd, parent_fd, after_fd)
+    place = None if shares_fd is None or number is None else (shares_fd, number)
+    return serve_api(given, fd, parent_fd, after_fd, place)
 
 
 @lso.command(cls=ServerCommand)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from lso_core.cli.processes import ROOT
+from lso_core.cli.shares import Shares
 from lso_core.model.errors import LsoError
 from lso_core.store.embedded import EmbeddedServer, end
 from lso_core.store.tether import tethered
@@ -79,17 +80,28 @@ class RedisChild:
 class LsoChild:
     """A process of ours: `lso ROLE ARGUMENTS`, which ends with this process."""
 
-    def __init__(self, role: str, number: int, arguments: Mapping[str, int], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        role: str,
+        number: int,
+        arguments: Mapping[str, int],
+        environ: Mapping[str, str],
+        more: tuple[str, ...] = (),
+    ) -> None:
+        """`arguments` are options with descriptors that it inherits; `more` are others."""
         self.name = f"{role} {number}"
         self._role = role
         self._fds = arguments
+        self._more = more
         self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         words = [word for option, fd in self._fds.items() for word in (option, str(fd))]
         self._process = await asyncio.create_subprocess_exec(
-            *tethered((sys.executable, "-P", "-m", "lso_core.cli.lso", self._role, *words), signal.SIGKILL),
+            *tethered(
+                (sys.executable, "-P", "-m", "lso_core.cli.lso", self._role, *words, *self._more), signal.SIGKILL
+            ),
             stdin=asyncio.subprocess.DEVNULL,
             env={**self._environ, **self.own_environ()},
             pass_fds=tuple(self._fds.values()),
@@ -111,6 +123,20 @@ class LsoChild:
 
     async def after_death(self) -> None:
         """Nothing."""
+
+
+class ApiChild(LsoChild):
+    """An API process, which shares its listening socket with others."""
+
+    def __init__(
+        self, number: int, arguments: Mapping[str, int], environ: Mapping[str, str], shares_fd: int, shares: Shares
+    ) -> None:
+        super().__init__("api", number, {**arguments, "--shares-fd": shares_fd}, environ, ("--number", str(number - 1)))
+        self._place = number - 1
+        self._shares = shares
+
+    async def after_death(self) -> None:
+        self._shares.leave(self._place)  # so that no connection is left to it
 
 
 class WorkerChild(LsoChild):

@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import lso_core
 from lso_core.cli.listening import listen
+from lso_core.cli.shares import Shares
 from lso_core.machine import keep_freed_memory
 from lso_core.model.errors import ConfigurationError
 from lso_core.settings import Settings
@@ -32,8 +33,12 @@ SUPERVISED_GRACE_S: Final = 4
 """The same under `lso up`, which ends everything within 10 s."""
 
 
-def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None, after_fd: int | None) -> int:
-    """Run one API process on the socket `fd`, or on one of its own."""
+def serve_api(
+    given: Mapping[str, Any], fd: int | None, parent_fd: int | None, after_fd: int | None, place: tuple[int, int] | None
+) -> int:
+    """Run one API process on the socket `fd`, or on one of its own; `place` is the memory that it shares with others, and its
+    number among them.
+    """
     settings = _prepare(given, parent_fd)
     listener = listen(settings) if fd is None else socket.socket(fileno=fd)
     from lso_core.cli.serving import serve  # uvicorn, for this process only
@@ -43,7 +48,8 @@ def serve_api(given: Mapping[str, Any], fd: int | None, parent_fd: int | None, a
     check_store(settings.redis_url, after_fd)
     grace_s = GRACE_S if parent_fd is None else SUPERVISED_GRACE_S
     limits = settings.max_connections, settings.client_timeout, grace_s
-    serve(app, listener, *limits, lambda: api.end_streams(app), app.state.lane)
+    shares = None if place is None else Shares(*place)
+    serve(app, listener, *limits, lambda: api.end_streams(app), app.state.lane, shares)
     return 0
 
 

@@ -13,8 +13,10 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from lso_core.cli.accepting import Acceptor
 from lso_core.cli.corking import Corked
 from lso_core.cli.listening import BACKLOG
+from lso_core.cli.shares import Shares
 from lso_core.cli.whole import Expected, Taker, Whole
 
 HEAD_BYTES: Final = 64 * 1024
@@ -53,11 +55,12 @@ def serve(
     grace_s: int,
     end_streams: Callable[[], None],
     taker: Taker | None = None,
+    shares: Shares | None = None,
 ) -> None:
     """Serve `app` until SIGTERM or SIGINT; then no new connections, and `grace_s` seconds for requests under way.
 
     `end_streams` is called as soon as it ends: for answers that would go on for ever. The `taker` may answer requests before
-    the app sees them.
+    the app sees them. Other processes may serve the same socket; `shares` tells of them.
     """
     sys.setswitchinterval(SWITCH_S)
     given = {"max_connections": max_connections, "client_timeout_s": client_timeout_s, "taker": taker}
@@ -77,20 +80,38 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
     )
-    _Server(config, protocol, end_streams).run(sockets=[listener])
+    _Server(config, protocol, end_streams, shares).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Ends without losing a request that was sent before its client could know."""
 
-    def __init__(self, config: uvicorn.Config, protocol: "type[_Capped]", end_streams: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        protocol: "type[_Capped]",
+        end_streams: Callable[[], None],
+        shares: Shares | None,
+    ) -> None:
         super().__init__(config)
         self._protocol = protocol
         self._end_streams = end_streams
+        self._shares = shares
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        for listener in sockets or []:  # there is one
+            self._acceptor = Acceptor(listener, self._connected, self.server_state.connections, self._shares)
+            self._protocol.recount = self._acceptor.recount
+
+    def _connected(self) -> asyncio.Protocol:
+        """For a new connection, as uvicorn makes it."""
+        return self._protocol(self.config, self.server_state, self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._protocol.draining = True
         connections: set[Any] = {*self.server_state.connections}
         for connection in connections:
@@ -111,6 +132,8 @@ class _Capped(HttpToolsProtocol):
     max_connections: int
     client_timeout_s: int
     taker: Taker | None
+    recount: Callable[[], None]
+    """Heeds that there is a connection more or less."""
     draining = False
     """Set on the class: every connection is closed with its next answer."""
     _late: asyncio.TimerHandle | None = None
@@ -135,6 +158,7 @@ class _Capped(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.recount()
         self._held = []
         self._corked = Corked(transport, self.loop)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
@@ -144,6 +168,7 @@ class _Capped(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.recount()
         self._drop()
         self.pipeline.clear()
         if self._running is not None:  # of several requests sent at once uvicorn tells only the last

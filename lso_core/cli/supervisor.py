@@ -17,9 +17,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lso_core import machine
-from lso_core.cli.children import Backoff, Child, LsoChild, RedisChild, WorkerChild, child_environ, ended
+from lso_core.cli.children import ApiChild, Backoff, Child, LsoChild, RedisChild, WorkerChild, child_environ, ended
 from lso_core.cli.listening import listen, url_of
 from lso_core.cli.processes import check_checkout, end_early, raise_file_limit
+from lso_core.cli.shares import Shares
 from lso_core.model.errors import ConfigurationError, LsoError, StoreError
 from lso_core.settings import Settings, key_pairs
 from lso_core.store.embedded import EmbeddedServer
@@ -171,8 +172,10 @@ class Supervisor:
 
     def _make_children(self, environ: Mapping[str, str]) -> None:
         cores, fds = machine.cores(), {"--parent-fd": self._alive, "--after-fd": self._answers}
-        for number in range(1, (self._settings.api_processes or cores) + 1):
-            self._apis.append(LsoChild("api", number, {"--fd": self._listener.fileno(), **fds}, environ))
+        apis = self._settings.api_processes or cores
+        shares_fd = Shares.file(apis)
+        shares, listening = Shares(shares_fd), {"--fd": self._listener.fileno(), **fds}
+        self._apis += [ApiChild(number, listening, environ, shares_fd, shares) for number in range(1, apis + 1)]
         for number in range(1, (self._settings.workers or default_workers(cores)) + 1):
             self._workers.append(WorkerChild("worker", number, fds, environ))
         if self._play is not None:
