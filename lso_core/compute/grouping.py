@@ -31,7 +31,6 @@ _CELL_BITS: Final = _STAGE_BITS + INDEX_BITS
 _IS_LIFECYCLE: Final = 1
 """Below the number of a type, in tables."""
 _NEVER: Final = -(1 << 63)
-_NO_CELLS: Final = (NO_CELLS, NO_CELLS, NO_CELLS, NO_CELLS)
 
 
 class Entry(NamedTuple):
@@ -73,14 +72,27 @@ class Seen(NamedTuple):
 NOTHING_SEEN: Final = Seen(0, None, None, None)
 
 
+class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is known of a slot, or a minute."""
+
+    number: int
+    stages: dict[int, Tally]
+    event_types: dict[int, int]
+    """How many are shown of each, if any."""
+    late: int
+    clock_skewed: int
+    late_stages: dict[int, int]
+    """How many of the counted events of a stage were late, if any."""
+    cells_end: int
+    """Its cells go from where those of the one before end up to here…"""
+    error_cells_end: int
+    """…and so do those of its errors."""
+
+
 class Groups(msgspec.Struct, frozen=True):
     """What was counted; everything is in ascending order."""
 
-    groups: list[list[int]]
-    """Of the counted events of a slot, or a minute, and a stage: number, stage, the fields of a Tally, how many were late,
-    where the cells begin and where those of errors do."""
-    kinds: list[list[int]]
-    """Of all events of a number and a type: number, type, how many are shown, were late, were skewed."""
+    told: list[Told]
     seen: Seen
     keys: Int64
     counts: Int64
@@ -88,45 +100,26 @@ class Groups(msgspec.Struct, frozen=True):
     error_counts: Int64
 
     def arrived(self) -> dict[int, Arrived]:
-        """By number of the slot or minute: first those with counted events, then those with others, with late ones only."""
-        tallies, starts = dict[int, dict[int, Tally]](), list[tuple[int, int]]()
-        for number, stage, *tally, _, cell, error_cell in self.groups:
-            if number not in tallies:
-                tallies[number] = {}
-                starts.append((cell, error_cell))
-            tallies[number][stage] = Tally(*tally)
-        starts.append((len(self.keys), len(self.error_keys)))
-        cells = dict(zip(tallies, map(self._cut, starts, starts[1:]), strict=True))
-        types, late, skewed = dict[int, dict[int, int]](), dict[int, int](), dict[int, int]()
-        for number, event_type, shown, late_ones, skewed_ones in self.kinds:
-            if shown:
-                types.setdefault(number, {})[event_type] = shown
-            if late_ones:
-                late[number] = late.get(number, 0) + late_ones
-            if skewed_ones:
-                skewed[number] = skewed.get(number, 0) + skewed_ones
-        return {
-            number: Arrived(
-                *cells.get(number, _NO_CELLS),
-                tallies.get(number, {}),
-                types.get(number, {}),
-                late.get(number, 0),
-                skewed.get(number, 0),
+        """By number of the slot or minute."""
+        found, at, error_at = dict[int, Arrived](), 0, 0
+        for one in self.told:
+            cells, errors = slice(at, one.cells_end), slice(error_at, one.error_cells_end)
+            found[one.number] = Arrived(
+                self.keys[cells],
+                self.counts[cells],
+                self.error_keys[errors],
+                self.error_counts[errors],
+                one.stages,
+                one.event_types,
+                one.late,
+                one.clock_skewed,
             )
-            for number in dict.fromkeys((*tallies, *types, *late, *skewed))
-        }
+            at, error_at = one.cells_end, one.error_cells_end
+        return found
 
     def late(self) -> dict[int, dict[int, int]]:
         """By minute and stage, how many of the counted events were late."""
-        found: dict[int, dict[int, int]] = {}
-        for number, stage, *_, late, _, _ in self.groups:
-            if late:
-                found.setdefault(number, {})[stage] = late
-        return found
-
-    def _cut(self, low: tuple[int, int], high: tuple[int, int]) -> tuple[Int64, Int64, Int64, Int64]:
-        cells, errors = slice(low[0], high[0]), slice(low[1], high[1])
-        return self.keys[cells], self.counts[cells], self.error_keys[errors], self.error_counts[errors]
+        return {one.number: one.late_stages for one in self.told if one.late_stages}
 
 
 class Grouping(Protocol):
@@ -148,9 +141,9 @@ def grouping(entries: Sequence[Entry]) -> Grouping:
 
 # By a kernel. Layouts are those of native/fold.h.
 
-_HEAD_FIELDS: Final = 8
-_WIDTHS: Final = (11, 5, 1, 1, 1, 1)
-"""Numbers to a group, to a kind, to the keys and counts of cells and of those of errors."""
+_HEAD_FIELDS: Final = 7
+_TOLD_WORDS: Final = 10
+_read_told = msgspec.msgpack.Decoder(list[Told])
 
 
 class Compiled:
@@ -179,20 +172,19 @@ class Compiled:
         return self._grouped(1, first, before_ms)
 
     def _grouped(self, *how: int) -> Groups:
-        results = np.empty(_HEAD_FIELDS + sum(_WIDTHS) * self._events, np.int64)
+        events = self._events
+        results = np.empty(_HEAD_FIELDS + (4 + _TOLD_WORDS) * events + 1, np.int64)
         blocks, tables = (self._blocks, self._entries), (self._tables, len(self._tables))
-        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, self._events, kernel.address(results))
+        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, events, kernel.address(results))
         if status:
             raise MemoryError if status == -1 else ValueError("a block of columns is not as it was told")
-        head = results[:_HEAD_FIELDS].tolist()
-        counts = (head[0], head[1], head[2], head[2], head[3], head[3])
-        parts, at = [], _HEAD_FIELDS
-        for width, count in zip(_WIDTHS, counts, strict=True):
-            parts.append(results[at : at + width * count])
-            at += width * self._events
-        groups, kinds = (part.reshape(-1, width).tolist() for part, width in zip(parts[:2], _WIDTHS, strict=False))
-        seen = Seen(head[4], *(None if time == _NEVER else time for time in head[5:]))
-        return Groups(groups, kinds, seen, *parts[2:])
+        told, cells, errors, passed, *latest = results[:_HEAD_FIELDS].tolist()
+        starts = (_HEAD_FIELDS + events * at for at in range(4))
+        columns = (results[at : at + count] for at, count in zip(starts, (cells, cells, errors, errors), strict=True))
+        texts = results[_HEAD_FIELDS + 4 * events :].view(np.uint8)[:told]
+        return Groups(
+            _read_told.decode(texts.data), Seen(passed, *(None if time == _NEVER else time for time in latest)), *columns
+        )
 
 
 @functools.cache
@@ -258,7 +250,7 @@ class Plain:
     def _grouped(self, first: int, events: _Events, number: Int64, shown: Bools) -> Groups:
         counted = shown & ~events.lifecycle
         groups, *cells = _groups_of(events.where(counted), number[counted])
-        return Groups(groups, _kinds_of(events, number, shown), self._seen(first), *cells)
+        return Groups(_told_of(groups, _kinds_of(events, number, shown)), self._seen(first), *cells)
 
 
 def _events_of(entries: Sequence[Entry]) -> _Events:
@@ -293,8 +285,31 @@ def _named(tables: Sequence[bytes], columns: Sequence[Int64]) -> Int64:
     return np.concatenate([np.frombuffer(table, np.uint8).astype(np.int64)[column] for table, column in pairs])
 
 
+def _told_of(groups: list[list[int]], kinds: list[list[int]]) -> list[Told]:
+    """What is known of each number that has kinds; all that are in groups have."""
+    found, of_groups, ends = list[Told](), _by_number(groups), [0, 0]
+    for number, rows in _by_number(kinds).items():
+        own = of_groups.get(number, [])
+        *_, ends = [ends, *(row[-2:] for row in own)]
+        stages = {stage: Tally(*tally) for stage, *tally, _, _, _ in own}
+        late_stages = {stage: late for stage, *_, late, _, _ in own if late}
+        types = {event_type: shown for event_type, shown, _, _ in rows if shown}
+        late, skewed = (sum(row[at] for row in rows) for at in (2, 3))
+        found.append(Told(number, stages, types, late, skewed, late_stages, *ends))
+    return found
+
+
+def _by_number(rows: list[list[int]]) -> dict[int, list[list[int]]]:
+    """The rest of each row by the number that it begins with."""
+    found: dict[int, list[list[int]]] = {}
+    for number, *rest in rows:
+        found.setdefault(number, []).append(rest)
+    return found
+
+
 def _groups_of(events: _Events, number: Int64) -> tuple[list[list[int]], Int64, Int64, Int64, Int64]:
-    """The groups of counted events, and the cells.
+    """The groups of counted events (number, stage, the fields of a Tally, how many were late, where cells and those of errors
+    end), and the cells.
 
     One sort over (number, stage, histogram index), packed in one integer, puts equal cells side by side, the cells of a
     stage, and the stages of a number; everything after it is a reduction over runs.
@@ -313,8 +328,8 @@ def _groups_of(events: _Events, number: Int64) -> tuple[list[list[int]], Int64, 
         group & ((1 << _STAGE_BITS) - 1),
         *_tallies(events, starts),
         np.add.reduceat(events.late.astype(np.int64), starts),
-        keys.searchsorted(group << INDEX_BITS),
-        error_keys.searchsorted(group << INDEX_BITS),
+        keys.searchsorted((group + 1) << INDEX_BITS),
+        error_keys.searchsorted((group + 1) << INDEX_BITS),
     )
     mask = (1 << _CELL_BITS) - 1
     return _rows(columns), keys & mask, counts, error_keys & mask, error_counts
@@ -342,6 +357,7 @@ def _tallies(events: _Events, starts: npt.NDArray[np.intp]) -> tuple[Int64, ...]
 
 
 def _kinds_of(events: _Events, number: Int64, shown: Bools) -> list[list[int]]:
+    """Number, type, and how many are shown, late, skewed."""
     if not len(number):
         return []
     packed = number << _STAGE_BITS | events.event_type

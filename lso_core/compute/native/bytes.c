@@ -65,7 +65,7 @@ void bytes_add_narrow(struct bytes *bytes, const uint64_t *numbers, size_t count
     }
 }
 
-static void add_tagged(struct bytes *bytes, uint8_t tag, uint32_t value, int width)
+static void add_tagged(struct bytes *bytes, uint8_t tag, uint64_t value, int width)
 {
     uint8_t *to = bytes_extend(bytes, 1 + (size_t)width);
     if (to == NULL)
@@ -83,6 +83,16 @@ void bytes_add_array(struct bytes *bytes, uint32_t count)
         add_tagged(bytes, 0xDC, count, 2);
     else
         add_tagged(bytes, 0xDD, count, 4);
+}
+
+void bytes_add_map(struct bytes *bytes, uint32_t count)
+{
+    if (count < 16)
+        add_tagged(bytes, (uint8_t)(0x80 | count), 0, 0);
+    else if (count < 1u << 16)
+        add_tagged(bytes, 0xDE, count, 2);
+    else
+        add_tagged(bytes, 0xDF, count, 4);
 }
 
 void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length)
@@ -108,6 +118,14 @@ void bytes_add_number(struct bytes *bytes, uint32_t number)
         add_tagged(bytes, 0xCD, number, 2);
     else
         add_tagged(bytes, 0xCE, number, 4);
+}
+
+void bytes_add_integer(struct bytes *bytes, int64_t number)
+{
+    if (number >= 0 && number <= UINT32_MAX)
+        bytes_add_number(bytes, (uint32_t)number);
+    else
+        add_tagged(bytes, 0xD3, (uint64_t)number, 8);
 }
 
 void bytes_add_head(struct bytes *bytes, uint32_t length)

@@ -23,7 +23,9 @@ int bytes_width(uint64_t most);
 /* MessagePack. */
 void bytes_add_array(struct bytes *bytes, uint32_t count);
 void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length);
+void bytes_add_map(struct bytes *bytes, uint32_t count);
 void bytes_add_number(struct bytes *bytes, uint32_t number);
+void bytes_add_integer(struct bytes *bytes, int64_t number);
 
 /* The head of `length` bytes that follow. */
 void bytes_add_head(struct bytes *bytes, uint32_t length);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "cells.h"
 #include "crc.h"
 
@@ -11,6 +12,14 @@ enum { ERROR = 1, HAS_TS = 2, HAS_LATENCY = 4 }; /* flags of an event in its blo
 enum { INDEX_BITS = 15, SUB_BITS = 11, HALF = 1 << (SUB_BITS - 1) };
 enum { IS_ERROR = 1, IS_TIMED = 2, IS_LATE = 4, VALUE_FLAGS = 3 }; /* beside a latency */
 enum { SHOWN = 1, LATE = 2, SKEWED = 4 };                           /* of a kind */
+
+/* Of the counted events of a number and a stage; the fields from TOTAL to MAX are those of a Tally. */
+enum { GROUP_NUMBER, GROUP_STAGE, GROUP_TOTAL, GROUP_ERRORS, GROUP_TIMED, GROUP_SUM, GROUP_MIN, GROUP_MAX, GROUP_LATE,
+       GROUP_CELLS, GROUP_ERROR_CELLS, /* up to where they are */
+       GROUP_FIELDS };
+
+/* Of the events of a number and a type. */
+enum { KIND_NUMBER, KIND_TYPE, KIND_SHOWN, KIND_LATE, KIND_SKEWED, KIND_FIELDS };
 
 static const int64_t HIGHEST_US = 7 * INT64_C(86400000000);
 
@@ -227,45 +236,47 @@ static int take_block(struct work *work, const struct block *block)
 
 /* Where the results go. */
 struct results {
-    int64_t *groups, *kinds, *keys, *counts, *error_keys, *error_counts;
+    int64_t *keys, *counts, *error_keys, *error_counts;
+    int64_t cells, error_cells;
+    struct bytes groups, kinds; /* their fields one after another */
+    struct bytes told;
 };
 
 static void add_to_group(int64_t *group, uint64_t value)
 {
     int64_t latency = (int64_t)(value >> VALUE_FLAGS);
     int timed = (value & IS_TIMED) != 0;
-    group[LSO_GROUP_TOTAL]++;
-    group[LSO_GROUP_ERRORS] += (value & IS_ERROR) != 0;
-    group[LSO_GROUP_LATE] += (value & IS_LATE) != 0;
-    group[LSO_GROUP_TIMED] += timed;
-    group[LSO_GROUP_SUM] = (int64_t)((uint64_t)group[LSO_GROUP_SUM] + (timed ? (uint64_t)latency : 0));
+    group[GROUP_TOTAL]++;
+    group[GROUP_ERRORS] += (value & IS_ERROR) != 0;
+    group[GROUP_LATE] += (value & IS_LATE) != 0;
+    group[GROUP_TIMED] += timed;
+    group[GROUP_SUM] = (int64_t)((uint64_t)group[GROUP_SUM] + (timed ? (uint64_t)latency : 0));
     int64_t low = timed ? latency : HIGHEST_US, high = timed ? latency : 0;
-    if (low < group[LSO_GROUP_MIN])
-        group[LSO_GROUP_MIN] = low;
-    if (high > group[LSO_GROUP_MAX])
-        group[LSO_GROUP_MAX] = high;
+    if (low < group[GROUP_MIN])
+        group[GROUP_MIN] = low;
+    if (high > group[GROUP_MAX])
+        group[GROUP_MAX] = high;
 }
 
-static void begin_group(const struct work *work, uint64_t packed, int64_t *group)
+static void end_group(struct results *into, int64_t *group)
 {
-    group[LSO_GROUP_NUMBER] = (int64_t)((packed >> work->name_bits) + (uint64_t)work->base);
-    group[LSO_GROUP_STAGE] = (int64_t)(packed & ((UINT64_C(1) << work->name_bits) - 1));
-    for (int field = LSO_GROUP_TOTAL; field <= LSO_GROUP_LATE; field++)
-        group[field] = 0;
-    group[LSO_GROUP_MIN] = INT64_MAX;
-    group[LSO_GROUP_CELLS] = work->head[LSO_CELLS];
-    group[LSO_GROUP_ERROR_CELLS] = work->head[LSO_ERROR_CELLS];
+    group[GROUP_CELLS] = into->cells;
+    group[GROUP_ERROR_CELLS] = into->error_cells;
+    bytes_add(&into->groups, group, GROUP_FIELDS * sizeof *group);
 }
 
-static void count_cells(struct work *work, const struct lso_item *items, const struct results *into)
+static void count_cells(const struct work *work, const struct lso_item *items, struct results *into)
 {
-    int64_t *group = into->groups, *head = work->head;
+    int64_t group[GROUP_FIELDS];
     for (size_t at = 0; at < work->counted_count;) {
-        uint64_t key = items[at].key;
-        if (!head[LSO_GROUPS] || key >> INDEX_BITS != items[at - 1].key >> INDEX_BITS) {
-            if (head[LSO_GROUPS]++)
-                group += LSO_GROUP_FIELDS;
-            begin_group(work, key >> INDEX_BITS, group);
+        uint64_t key = items[at].key, packed = key >> INDEX_BITS;
+        if (at == 0 || packed != items[at - 1].key >> INDEX_BITS) {
+            if (at > 0)
+                end_group(into, group);
+            memset(group, 0, sizeof group);
+            group[GROUP_NUMBER] = (int64_t)((packed >> work->name_bits) + (uint64_t)work->base);
+            group[GROUP_STAGE] = (int64_t)(packed & ((UINT64_C(1) << work->name_bits) - 1));
+            group[GROUP_MIN] = INT64_MAX;
         }
         int64_t timed = 0, errors = 0;
         for (; at < work->counted_count && items[at].key == key; at++) {
@@ -276,28 +287,127 @@ static void count_cells(struct work *work, const struct lso_item *items, const s
         }
         int64_t cell = (int64_t)(key & ((UINT64_C(1) << (work->name_bits + INDEX_BITS)) - 1));
         if (timed) {
-            into->keys[head[LSO_CELLS]] = cell;
-            into->counts[head[LSO_CELLS]++] = timed;
+            into->keys[into->cells] = cell;
+            into->counts[into->cells++] = timed;
         }
         if (errors) {
-            into->error_keys[head[LSO_ERROR_CELLS]] = cell;
-            into->error_counts[head[LSO_ERROR_CELLS]++] = errors;
+            into->error_keys[into->error_cells] = cell;
+            into->error_counts[into->error_cells++] = errors;
         }
+    }
+    if (work->counted_count > 0)
+        end_group(into, group);
+}
+
+static void count_kinds(const struct work *work, const struct lso_item *items, struct results *into)
+{
+    for (size_t at = 0; at < work->kinds_count;) {
+        uint64_t key = items[at].key;
+        int64_t kind[KIND_FIELDS] = {(int64_t)((key >> work->name_bits) + (uint64_t)work->base),
+                                     (int64_t)(key & ((UINT64_C(1) << work->name_bits) - 1))};
+        for (; at < work->kinds_count && items[at].key == key; at++) {
+            kind[KIND_SHOWN] += (items[at].value & SHOWN) != 0;
+            kind[KIND_LATE] += (items[at].value & LATE) != 0;
+            kind[KIND_SKEWED] += (items[at].value & SKEWED) != 0;
+        }
+        bytes_add(&into->kinds, kind, sizeof kind);
     }
 }
 
-static void count_kinds(struct work *work, const struct lso_item *items, int64_t *kind)
+/* Some rows of fields, and how many of them are of the first one's number. */
+struct rows {
+    const int64_t *at;
+    size_t count, width;
+};
+
+static size_t of_first(const struct rows *rows)
 {
-    for (size_t at = 0; at < work->kinds_count; kind += LSO_KIND_FIELDS, work->head[LSO_KINDS]++) {
-        uint64_t key = items[at].key;
-        kind[LSO_KIND_NUMBER] = (int64_t)((key >> work->name_bits) + (uint64_t)work->base);
-        kind[LSO_KIND_TYPE] = (int64_t)(key & ((UINT64_C(1) << work->name_bits) - 1));
-        kind[LSO_KIND_SHOWN] = kind[LSO_KIND_LATE] = kind[LSO_KIND_SKEWED] = 0;
-        for (; at < work->kinds_count && items[at].key == key; at++) {
-            kind[LSO_KIND_SHOWN] += (items[at].value & SHOWN) != 0;
-            kind[LSO_KIND_LATE] += (items[at].value & LATE) != 0;
-            kind[LSO_KIND_SKEWED] += (items[at].value & SKEWED) != 0;
+    size_t found = 0;
+    while (found < rows->count && rows->at[found * rows->width] == rows->at[0])
+        found++;
+    return found;
+}
+
+static void skip(struct rows *rows, size_t count)
+{
+    rows->at += count * rows->width;
+    rows->count -= count;
+}
+
+/* How many of the first rows have something in a field. */
+static uint32_t with(const struct rows *rows, size_t count, int field)
+{
+    uint32_t found = 0;
+    for (size_t at = 0; at < count; at++)
+        found += rows->at[at * rows->width + (size_t)field] != 0;
+    return found;
+}
+
+/* A map from one field to another, where that is not 0. */
+static void tell_map(struct bytes *told, const struct rows *rows, size_t count, int key, int field)
+{
+    bytes_add_map(told, with(rows, count, field));
+    for (size_t at = 0; at < count; at++) {
+        const int64_t *row = rows->at + at * rows->width;
+        if (row[field] == 0)
+            continue;
+        bytes_add_integer(told, row[key]);
+        bytes_add_integer(told, row[field]);
+    }
+}
+
+static void tell_tallies(struct bytes *told, const struct rows *groups, size_t count)
+{
+    bytes_add_map(told, (uint32_t)count);
+    for (size_t at = 0; at < count; at++) {
+        const int64_t *group = groups->at + at * groups->width;
+        bytes_add_integer(told, group[GROUP_STAGE]);
+        bytes_add_array(told, GROUP_MAX - GROUP_TOTAL + 1);
+        for (int field = GROUP_TOTAL; field <= GROUP_MAX; field++)
+            bytes_add_integer(told, group[field]);
+    }
+}
+
+static int64_t sum_of(const struct rows *rows, size_t count, int field)
+{
+    int64_t sum = 0;
+    for (size_t at = 0; at < count; at++)
+        sum += rows->at[at * rows->width + (size_t)field];
+    return sum;
+}
+
+/* All that is known of each number, as `grouping.Told` has it: an array of arrays of eight. */
+static void tell(struct results *into)
+{
+    struct rows groups = {(const int64_t *)(const void *)into->groups.data,
+                          into->groups.used / (GROUP_FIELDS * sizeof(int64_t)), GROUP_FIELDS};
+    struct rows kinds = {(const int64_t *)(const void *)into->kinds.data,
+                         into->kinds.used / (KIND_FIELDS * sizeof(int64_t)), KIND_FIELDS};
+    struct bytes *told = &into->told;
+    int64_t cells = 0, error_cells = 0;
+    uint32_t numbers = 0;
+    for (size_t at = 0; at < kinds.count; at++) /* every event has one, also those that are in no group */
+        numbers += at == 0 || kinds.at[at * KIND_FIELDS] != kinds.at[(at - 1) * KIND_FIELDS];
+    bytes_add_array(told, numbers);
+    while (kinds.count > 0) {
+        int64_t number = kinds.at[0];
+        size_t of_kinds = of_first(&kinds), of_groups = groups.count && groups.at[0] == number ? of_first(&groups) : 0;
+        if (of_groups) {
+            const int64_t *last = groups.at + (of_groups - 1) * GROUP_FIELDS;
+            cells = last[GROUP_CELLS];
+            error_cells = last[GROUP_ERROR_CELLS];
         }
+        bytes_add_array(told, LSO_TOLD_FIELDS);
+        bytes_add_integer(told, number);
+        tell_tallies(told, &groups, of_groups);
+        tell_map(told, &kinds, of_kinds, KIND_TYPE, KIND_SHOWN);
+        bytes_add_integer(told, sum_of(&kinds, of_kinds, KIND_LATE));
+        bytes_add_integer(told, sum_of(&kinds, of_kinds, KIND_SKEWED));
+        tell_map(told, &groups, of_groups, GROUP_STAGE, GROUP_LATE);
+        bytes_add_integer(told, cells);
+        bytes_add_integer(told, error_cells);
+        skip(&groups, of_groups);
+        skip(&kinds, of_kinds);
     }
 }
 
@@ -338,6 +448,33 @@ static int gather(struct work *work, const uint8_t *data, int64_t size, const in
     return 0;
 }
 
+static void free_results(struct results *into)
+{
+    free(into->groups.data);
+    free(into->kinds.data);
+    free(into->told.data);
+}
+
+static int count(struct work *work, struct lso_item *spare, int64_t *results, int64_t events)
+{
+    struct results into = {.keys = results + LSO_HEAD_FIELDS};
+    into.counts = into.keys + events;
+    into.error_keys = into.counts + events;
+    into.error_counts = into.error_keys + events;
+    count_cells(work, lso_sort(work->counted, spare, work->counted_count), &into);
+    count_kinds(work, lso_sort(work->kinds, spare, work->kinds_count), &into);
+    tell(&into);
+    int failed = into.groups.failed || into.kinds.failed || into.told.failed ||
+                 into.told.used > ((size_t)events * LSO_TOLD_WORDS + 1) * sizeof *results;
+    if (!failed)
+        memcpy(into.error_counts + events, into.told.data, into.told.used);
+    work->head[LSO_TOLD_BYTES] = (int64_t)into.told.used;
+    work->head[LSO_CELLS] = into.cells;
+    work->head[LSO_ERROR_CELLS] = into.error_cells;
+    free_results(&into);
+    return failed ? -1 : 0;
+}
+
 LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
                         const uint8_t *tables, int64_t tables_size, int minutes, int64_t first, int64_t before_ms,
                         int64_t events, int64_t *results)
@@ -354,17 +491,8 @@ LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks
     struct work work = {minutes, first, before_ms, base, bits_of(tables, tables_size), items, items + room, 0, 0,
                         results};
     int wrong = gather(&work, data, size, blocks, block_count, tables, tables_size, events);
-    if (!wrong) {
-        struct results into = {.groups = results + LSO_HEAD_FIELDS};
-        into.kinds = into.groups + events * LSO_GROUP_FIELDS;
-        into.keys = into.kinds + events * LSO_KIND_FIELDS;
-        into.counts = into.keys + events;
-        into.error_keys = into.counts + events;
-        into.error_counts = into.error_keys + events;
-        struct lso_item *spare = items + 2 * room;
-        count_cells(&work, lso_sort(work.counted, spare, work.counted_count), &into);
-        count_kinds(&work, lso_sort(work.kinds, spare, work.kinds_count), into.kinds);
-    }
+    if (!wrong)
+        wrong = count(&work, items + 2 * room, results, events);
     free(items);
     return wrong;
 }

@@ -40,8 +40,7 @@ enum { LSO_LIFECYCLE = 1 }; /* in the table of types, below the number */
 
 /* What is written before the rest of the results. */
 enum {
-    LSO_GROUPS,
-    LSO_KINDS,
+    LSO_TOLD_BYTES,
     LSO_CELLS,
     LSO_ERROR_CELLS,
     LSO_PASSED, /* events that are in no slot */
@@ -51,32 +50,18 @@ enum {
     LSO_HEAD_FIELDS
 };
 
-/* Of the counted events of a number and a stage. */
-enum {
-    LSO_GROUP_NUMBER,
-    LSO_GROUP_STAGE,
-    LSO_GROUP_TOTAL,
-    LSO_GROUP_ERRORS,
-    LSO_GROUP_TIMED,
-    LSO_GROUP_SUM,
-    LSO_GROUP_MIN,
-    LSO_GROUP_MAX,
-    LSO_GROUP_LATE,
-    LSO_GROUP_CELLS,       /* where its cells begin */
-    LSO_GROUP_ERROR_CELLS, /* where those of errors do */
-    LSO_GROUP_FIELDS
-};
-
-/* Of the events of a number and a type. */
-enum { LSO_KIND_NUMBER, LSO_KIND_TYPE, LSO_KIND_SHOWN, LSO_KIND_LATE, LSO_KIND_SKEWED, LSO_KIND_FIELDS };
+/* Of each number: number, tallies by stage, shown events by type, late ones, skewed ones, late ones by stage, and up to where
+   its cells and those of its errors are. */
+enum { LSO_TOLD_FIELDS = 8, LSO_TOLD_WORDS = 10 };
 
 /* Groups events by slot (`minutes` 0): those of slots from `first` on; late ones only as such, in the slot of their
    arrival. Or (`minutes` 1) by minute those that are in no slot thereby: late ones and those of slots before `first`, as
    far as they happened before `before_ms`.
 
    `tables` holds the tables of stages and types. Results: the head, then for `events` (at least all events of all
-   blocks) of each: groups, kinds, keys of cells, their counts, keys of error cells, their counts. All are ascending, a
-   key is stage << 15 | index of the histogram. Returns 0; -1 without memory, -2 where something is beyond its bounds. */
+   blocks) of each: keys of cells, their counts, keys of error cells, their counts, and LSO_TOLD_WORDS (one more in all) for
+   what is told of numbers, in MessagePack. All are ascending by number, a key is stage << 15 | index of the histogram. Returns 0; -1
+   without memory, -2 where something is beyond its bounds. */
 int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count, const uint8_t *tables,
              int64_t tables_size, int minutes, int64_t first, int64_t before_ms, int64_t events, int64_t *results);
 
