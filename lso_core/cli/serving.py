@@ -101,8 +101,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
+        connections, most = self.server_state.connections, self._protocol.max_connections
         for listener in sockets or []:  # there is one
-            self._acceptor = Acceptor(listener, self._connected, self.server_state.connections, self._shares)
+            self._acceptor = Acceptor(listener, self._connected, connections, most, self._shares)
             self._protocol.recount = self._acceptor.recount
 
     def _connected(self) -> asyncio.Protocol:
@@ -111,7 +112,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._acceptor is not None:
-            self._acceptor.close()
+            await self._acceptor.close()
         self._protocol.draining = True
         connections: set[Any] = {*self.server_state.connections}
         for connection in connections:

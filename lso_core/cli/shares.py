@@ -39,7 +39,10 @@ class Shares:
         """Process `number`, or this one, takes no more."""
         self._counts[self._number if number is None else number] = _AWAY
 
-    def is_ahead(self, connections: int) -> bool:
-        """Whether this process has more of them than another, and not just a few of many."""
+    def is_ahead(self, connections: int, most: int) -> bool:
+        """Whether this process, which may have `most` of them, should leave one to another: it has more, and not just a few of
+        many, or it has no place left where another has one.
+        """
         others = (count for number, count in enumerate(self._counts) if number != self._number and count != _AWAY)
-        return connections - connections // SPARE_PARTS > min(others, default=connections)
+        fewest = min(others, default=connections)
+        return connections - connections // SPARE_PARTS > fewest or connections >= most > fewest

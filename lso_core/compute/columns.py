@@ -308,6 +308,11 @@ def pack_body(body: bytes, kind: BodyKind) -> bytes:
     return _BODY.pack(kind, len(body)) + packed
 
 
+def inflated(data: bytes) -> int:
+    """How many bytes `unpack_body` gives, or would if it could."""
+    return int(_BODY.unpack_from(data)[1]) if len(data) >= _BODY.size else 0
+
+
 def unpack_body(data: bytes) -> tuple[bytes, BodyKind]:
     """What `pack_body` was given. Raises CorruptEntryError, or NewerFormatError where a newer release wrote it."""
     try:

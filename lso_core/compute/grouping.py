@@ -183,7 +183,9 @@ class Compiled:
         columns = (results[at : at + count] for at, count in zip(starts, (cells, cells, errors, errors), strict=True))
         texts = results[_HEAD_FIELDS + 4 * events :].view(np.uint8)[:told]
         return Groups(
-            _read_told.decode(texts.data), Seen(passed, *(None if time == _NEVER else time for time in latest)), *columns
+            _read_told.decode(texts.data),
+            Seen(passed, *(None if time == _NEVER else time for time in latest)),
+            *columns,
         )
 
 

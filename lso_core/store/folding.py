@@ -35,6 +35,9 @@ MARKS_A_SHARE: Final = 16
 MARKS_AN_AGE: Final = 60
 """…or of this part of the time that they are kept."""
 TRIM_STEPS: Final = 64
+HELD: Final = PARTITIONS / 4
+"""While one of its systems is being archived a partition may keep so many times its share more: a quarter of all of them,
+since one is archived at a time. It is what arrives while a file is built."""
 SWEEP_COUNT: Final = 200
 _ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
@@ -323,7 +326,8 @@ class Folding:
         keep_ms = 0 if pressed else self._hot_ms
         # Under pressure nothing may wait for the archive, except where it must.
         lossy = "" if self._archive != "best-effort" else 0 if pressed else int(UNARCHIVED * cap_bytes)
-        replies = await self._server.run(*(self._trim(lease, keep_ms, cap_bytes, lossy) for lease in leases))
+        held = 0 if pressed else int((UNARCHIVED + HELD) * cap_bytes)
+        replies = await self._server.run(*(self._trim(lease, keep_ms, cap_bytes, lossy, held) for lease in leases))
         return Trimmed(
             sum(int(reply[0]) for reply in replies),
             sum(int(reply[1]) for reply in replies),
@@ -331,10 +335,10 @@ class Folding:
             sum(int(reply[3]) for reply in replies),
         )
 
-    def _trim(self, lease: Lease, keep_ms: int, cap_bytes: int, lossy: Value) -> Call:
+    def _trim(self, lease: Lease, keep_ms: int, cap_bytes: int, lossy: Value, held: int) -> Call:
         p = lease.partition
         prefixes = [keys.prefix(p, of) for of in (keys.STREAM_PREFIX, keys.STATE_PREFIX, keys.MARKS_PREFIX)]
-        what = (lease.owner, lease.epoch, *prefixes, keep_ms, cap_bytes, TRIM_STEPS, self._archives(p), lossy)
+        what = (lease.owner, lease.epoch, *prefixes, keep_ms, cap_bytes, TRIM_STEPS, self._archives(p), lossy, held)
         return Call("trim", (keys.lease(p), keys.hot(p), keys.stats(p), keys.unarchived(p)), what)
 
     def _archives(self, partition: int) -> str:

@@ -20,6 +20,8 @@ from scripts.bench import _target
 
 PATH = "/bare"
 """Of either route."""
+MOST = 10_000
+"""Connections of a process."""
 
 
 @get(PATH)
@@ -58,7 +60,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
         for listener in sockets or []:
-            acceptor = Acceptor(listener, self._connected, self.server_state.connections, self._shares)
+            acceptor = Acceptor(listener, self._connected, self.server_state.connections, MOST, self._shares)
             _Protocol.recount = acceptor.recount
 
     def _connected(self) -> asyncio.Protocol:

@@ -28,28 +28,29 @@ async def app(scope, receive, send):
     await answer(send, str(os.getpid()).encode())
 
 end_early()
-fd, shares, number, files = map(int, sys.argv[1:])
+fd, shares, number, files, most = map(int, sys.argv[1:])
 if files:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-serve(app, socket.socket(fileno=fd), 1_000, client_timeout_s=30, grace_s=1, end_streams=lambda: None, shares=Shares(shares, number))
+serve(app, socket.socket(fileno=fd), most, client_timeout_s=30, grace_s=1, end_streams=lambda: None, shares=Shares(shares, number))
 """
 
 
 class Siblings:
     """Some processes on one socket."""
 
-    def __init__(self, count: int, files: int = 0) -> None:
+    def __init__(self, count: int, files: int = 0, most: int = 1_000) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address: tuple[str, int] = self.listener.getsockname()
         self.shares_fd = Shares.file(count)
         self.shares = Shares(self.shares_fd)
         self.connections: list[http.client.HTTPConnection] = []
-        self._files = files
+        self._limits = files, most
         self.processes = [self._start(number) for number in range(count)]
         wait_for(lambda: self.told().count(0) == count, "they all serve")
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         fds = self.listener.fileno(), self.shares_fd
-        words = [str(one) for one in (*fds, number, self._files)]
+        words = [str(one) for one in (*fds, number, *self._limits)]
         return subprocess.Popen([sys.executable, "-c", SERVE, *words], pass_fds=fds)
 
     def told(self) -> list[int]:
@@ -58,8 +59,7 @@ class Siblings:
 
     def connect(self, count: int) -> list[http.client.HTTPConnection]:
         """So many connections at once, which stay open."""
-        port = self.listener.getsockname()[1]
-        new = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(count)]
+        new = [http.client.HTTPConnection(self.address[0], self.address[1], timeout=10) for _ in range(count)]
         for one in new:
             one.connect()
         self.connections += new
@@ -124,7 +124,7 @@ def test_nothing_is_left_to_a_process_that_ends_or_ended(two: Siblings) -> None:
     gone.wait(10)
     assert two.told()[0] == -1
     two.shares.leave(1)  # as the supervisor does for one that was killed
-    assert not Shares(two.shares_fd, 0).is_ahead(100)
+    assert not Shares(two.shares_fd, 0).is_ahead(100, 10)
     assert [ask(one) for one in two.connect(3)] == [other.pid] * 3
 
 
@@ -140,3 +140,31 @@ def test_where_files_run_out_connections_wait_for_room() -> None:
         assert {int(one.getresponse().read()) for one in many[40:]} == {pid}
     finally:
         siblings.end()
+
+
+def test_nobody_is_refused_while_another_has_room() -> None:
+    """A quarter more than another has would be no reason to leave it a connection, but that there is no place left."""
+    siblings = Siblings(2, most=20)
+    try:
+        first = siblings.processes[0].pid
+        connections = siblings.connect(38)
+        for connection in [one for one in connections if ask(one) != first][:4]:
+            connection.close()
+        wait_for(lambda: sum(siblings.told()) == 34, "it knows that they are gone")
+        answers = [ask(one) for one in siblings.connect(6)]  # a refusal would be no number
+        assert set(answers) <= {process.pid for process in siblings.processes}
+        assert siblings.told() == [20, 20]
+    finally:
+        siblings.end()
+
+
+def test_who_ends_refuses_connections_at_once(two: Siblings) -> None:
+    """None is taken in by the kernel that nobody will serve."""
+    two.connect(2)
+    for process in two.processes:
+        process.terminate()
+    wait_for(lambda: two.told() == [-1, -1], "they end")
+    two.listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(two.address, timeout=5)
+    assert all(process.poll() is None for process in two.processes), "they serve those that they have"

@@ -18,6 +18,7 @@ from lso_core.archive.events import Archived
 from lso_core.archive.files import LocalFiles
 from lso_core.archive.layout import Kind, Piece
 from lso_core.archive.warm import Warm
+from lso_core.compute import columns
 from lso_core.compute.readback import Reading, Wanted
 from lso_core.model.batches import StoredEntry
 from lso_core.model.errors import ArchiveError, BacklogFullError
@@ -229,15 +230,78 @@ async def test_what_is_being_archived_is_not_dropped_meanwhile(room: Room, setti
     assert (await trim(room, system_id, cap=size // 3)).lost == 9, "the job is over"
 
 
-async def test_where_memory_is_short_even_that_is_dropped(room: Room) -> None:
-    system_id, other = await filled(room, 3), await filled(room, 2, name="other")
+async def test_its_neighbours_do_not_pay_for_what_is_held(room: Room) -> None:
+    system_id = await filled(room, 200)
+    partition = partition_of(system_id)
+    neighbours = [await filled(room, 1, name=f"n{number}") for number in range(3 * PARTITIONS)]
+    near = [one for one in neighbours if partition_of(one) == partition]
+    assert near
+    size = (await room.stats(partition))["hot"]
+    assert await Archiving(room.server).hold(system_id) == ""
+    assert (await trim(room, system_id, cap=size // 2)).lost == 0
+    assert [(await Archiving(room.server).ledger(one)).lost for one in near] == [0] * len(near)
+
+
+async def test_what_is_held_has_its_bound_and_none_where_memory_is_short(room: Room) -> None:
+    system_id, other = await filled(room, 40), await filled(room, 2, name="other")
     size = (await room.stats(partition_of(system_id)))["hot"]
     archiving = Archiving(room.server)
     assert await archiving.hold(system_id) == ""
-    assert (await trim(room, system_id, cap=size // 3)).lost == 0
-    assert (await trim(room, system_id, pressed=True)).lost == 9
+    assert (await trim(room, system_id, cap=size // 6)).lost == 0
+    assert (await trim(room, system_id, cap=size // 20)).lost > 0, (
+        "there are more than eight shares and another one and a half"
+    )
+    assert (await room.stats(partition_of(system_id)))["hot"] == 0
+    assert await archiving.hold(other) == ""
     assert (await trim(room, other, pressed=True)).lost == 6
     assert await archiving.hold(1 << 40) is None, "there is no such system"
+
+
+async def test_an_archive_that_does_not_answer_holds_nothing(room: Room, settings: Settings, tmp_path: Path) -> None:
+    class Full(LocalFiles):
+        """A real folder that is full whenever events are to be written."""
+
+        def write(self, path: str, data: bytes) -> None:
+            if path.startswith("events/"):
+                raise ArchiveError("there is no room")
+            super().write(path, data)
+
+    system_id = await filled(room, 3)
+    size = (await room.stats(partition_of(system_id)))["hot"]
+    assert (await turn(room, Full(tmp_path / "archive"))).failed == 1
+    assert (await trim(room, system_id, cap=size // 3)).lost == 9
+
+
+async def test_however_long_a_file_takes_it_is_held(
+    room: Room, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "LOCK_MS", 300)
+    monkeypatch.setattr("lso_core.store.archiving.LOCK_MS", 300)
+    system_id = await filled(room, 3)
+    size = (await room.stats(partition_of(system_id)))["hot"]
+    everything, lost = await hot(room, system_id), list[int]()
+
+    class Slow(Here):
+        async def build(self, order: Order) -> Answer:
+            await asyncio.sleep(1)
+            lost.append((await trim(room, system_id, cap=size // 3)).lost)
+            return await super().build(order)
+
+    files = LocalFiles(Path(settings.data_dir) / "archive")
+    one = Archiver(Archiving(room.server), files, room.settings, Telemetry(), lambda: CAP, Slow())
+    assert (await one.turn(await room.now_ms() + 1)).events == 9
+    assert (lost, archived(settings)) == ([0], everything)
+
+
+async def test_what_repeats_fills_no_file_beyond_what_fits_in_memory(
+    room: Room, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_id = await filled(room, 6)
+    [entry] = await room.store.reads.entries(system_id, None, 1)
+    monkeypatch.setattr(job, "MOST_INFLATED", 2 * columns.inflated(entry.body))
+    report = await turn(room)
+    assert (report.pieces, report.events) == (3, 18)
+    assert len(archived(settings)) == 18
 
 
 async def test_who_was_held_up_goes_on_behind_what_was_dropped(room: Room, settings: Settings) -> None:

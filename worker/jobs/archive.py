@@ -6,8 +6,9 @@ between has done nothing that counts: the next one writes the same piece under t
 """
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
@@ -16,12 +17,13 @@ import structlog
 from lso_core.archive.building import Answer, File, Order
 from lso_core.archive.files import Files
 from lso_core.archive.layout import START, Kind, Period, Piece, Place, folder, place_of
+from lso_core.compute import columns
 from lso_core.model.batches import StoredEntry
-from lso_core.model.errors import ArchiveError
+from lso_core.model.errors import ArchiveError, StoreError
 from lso_core.model.rollups import Width
 from lso_core.model.windows import partition_of
 from lso_core.settings import Settings
-from lso_core.store.archiving import Archiving, Rows, Waiting
+from lso_core.store.archiving import LOCK_MS, Archiving, Rows, Waiting
 from lso_core.store.history import data_of
 from lso_core.telemetry import Telemetry
 from worker.builder import Builder, Building
@@ -35,8 +37,12 @@ PIECE_BYTES: Final = 8 << 20
 """…or they are worth a file. Bytes as in Redis."""
 MOST_BYTES: Final = 32 << 20
 """About the most that one file is made of…"""
+MOST_INFLATED: Final = 256 << 20
+"""…or this, inflated: what repeats takes few bytes in Redis, but all of them in memory…"""
 MOST_EVENTS: Final = 1_000_000
 """…whichever comes first."""
+RENEWALS: Final = 3
+"""How often a lock and a hold are renewed in the time that they last."""
 READ_BYTES: Final = 4 << 20
 READ_ENTRIES: Final = 2_000
 SYSTEMS: Final = 1_000
@@ -137,33 +143,54 @@ class Archiver:
     async def _system(self, one: Waiting, before_ms: int) -> ArchiveReport:
         """Archive a system's entries that arrived before then, piece by piece."""
         report = ArchiveReport()
-        while True:
-            await self.archiving.lock(self._token)
-            mark = await self.archiving.hold(one.system_id)
-            if mark is None:
-                return report
-            one = msgspec.structs.replace(one, mark=mark)
-            entries = await self._read(one, before_ms)
-            done = await self._piece(one, entries) if entries else ArchiveReport()
-            report = _plus(report, done)
-            if not done.pieces:
-                await self.archiving.let_go(one.system_id)
-                return report
+        async with self._holding(one.system_id):
+            while True:
+                await self.archiving.lock(self._token)
+                mark = await self.archiving.hold(one.system_id)
+                if mark is None:
+                    return report
+                one = msgspec.structs.replace(one, mark=mark)
+                entries = await self._read(one, before_ms)
+                done = await self._piece(one, entries) if entries else ArchiveReport()
+                report = _plus(report, done)
+                if not done.pieces:
+                    return report
+
+    @contextlib.asynccontextmanager
+    async def _holding(self, system_id: int) -> AsyncIterator[None]:
+        """Say again and again, however long it takes, that this job is at it and what it reads must not be dropped."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LOCK_MS / 1_000 / RENEWALS)
+                with contextlib.suppress(StoreError):  # the work itself will meet it, too
+                    await self.archiving.lock(self._token)
+                    await self.archiving.hold(system_id)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
+            with contextlib.suppress(StoreError):
+                await self.archiving.let_go(system_id)
 
     async def _read(self, one: Waiting, before_ms: int) -> list[StoredEntry]:
         """The next piece's entries: of one day, and as many as fit."""
         entries: list[StoredEntry] = []
-        size, events, after = 0, 0, one.mark
+        size, inflated, events, after = 0, 0, 0, one.mark
         count = max(1, min(READ_ENTRIES, READ_BYTES // max(1, one.entry_bytes)))
         while True:
             found = await self.archiving.entries(one.system_id, after, one.cursor, count)
             for entry in found:
-                fits = size < MOST_BYTES and events < MOST_EVENTS
+                fits = size < MOST_BYTES and inflated < MOST_INFLATED and events < MOST_EVENTS
                 same_day = not entries or _day(entry) == _day(entries[0])
                 if not (fits and same_day and entry.at_ms < before_ms):
                     return await self._as_begun(one, entries)
                 entries.append(entry)
                 size, events = size + _size(entry), events + entry.count
+                inflated += columns.inflated(entry.body)
             if len(found) < count:
                 return await self._as_begun(one, entries)
             after = found[-1].entry_id

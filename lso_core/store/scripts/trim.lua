@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Trims a partition's folded entries that are too old, or too many, oldest first; never past a cursor. Where there is an
--- archive, only what it has; past `most lossy` bytes the oldest of what it has not goes as well, and is counted as lost,
--- but nothing of a system that is being archived, unless that is 0.
+-- archive, only what it has; past `most lossy` bytes the oldest of what it has not goes as well, and is counted as lost.
+-- Where that is being archived just now nothing goes until there are `most held` bytes.
 -- KEYS  1 lease  2 hot  3 stats  4 unarchived
 -- ARGV  1 owner  2 epoch  3 prefix of streams  4 prefix of states  5 prefix of marks  6 keep for (ms)
 --       7 most folded bytes of the partition  8 most steps  9 prefix of archives, "" where there is none
---       10 most folded bytes, lossy, or "" for never
+--       10 most folded bytes, lossy, or "" for never  11 most folded bytes, held
 -- Returns {entries, bytes, "1" if there is more to do, events lost}
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
 if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return {0, 0, '0', 0} end
@@ -60,12 +60,13 @@ local function cut(id, found)
   if found.mark then redis.call('LPOP', ARGV[5] .. id) end
 end
 
--- The first of the systems with something to lose that nobody archives just now; no more than one is archived at a time.
+-- The system with the oldest to lose; none while that is held and there is room for what it goes on to take.
 local function loser()
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[4], 0, 1)) do
-    local held = lossy > 0 and redis.pcall('HGET', ARGV[9] .. id, 'p')
-    if not (tonumber(held or '') and tonumber(held) > now) then return id end
-  end
+  local id = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
+  if not id or hot > tonumber(ARGV[11]) then return id end
+  local held = redis.pcall('HGET', ARGV[9] .. id, 'p')
+  if tonumber(held or '') and tonumber(held) > now then return nil end
+  return id
 end
 
 -- Drops what is not archived up to the next mark, and says so.
