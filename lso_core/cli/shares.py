@@ -1,6 +1,6 @@
 """How many connections each API process of a service has, where all of them see it."""
 
-import contextlib
+import array
 import mmap
 import os
 import tempfile
@@ -23,12 +23,12 @@ class Shares:
     @classmethod
     def file(cls, processes: int) -> int:
         """A descriptor of such memory, for so many processes, which all are away."""
-        with contextlib.ExitStack() as stack:
-            if hasattr(os, "memfd_create"):
-                fd = os.memfd_create("lso-shares")
-            else:
-                fd = os.dup(stack.enter_context(tempfile.TemporaryFile()).fileno())
-        os.write(fd, memoryview(b"\xff" * 4 * processes))
+        try:
+            fd = os.memfd_create("lso-shares")
+        except (AttributeError, OSError):  # only Linux has it, and not every sandbox
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.write(fd, array.array("i", [_AWAY] * processes))
         return fd
 
     def tell(self, connections: int) -> None:

@@ -128,6 +128,16 @@ def test_nothing_is_left_to_a_process_that_ends_or_ended(two: Siblings) -> None:
     assert [ask(one) for one in two.connect(3)] == [other.pid] * 3
 
 
+def test_there_are_shares_where_the_kernel_lends_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    fd = Shares.file(3)
+    one, other = Shares(fd, 0), Shares(fd, 2)
+    assert not one.is_ahead(5, 100), "nobody else is there"
+    other.tell(0)
+    assert one.is_ahead(1, 100)
+    os.close(fd)
+
+
 def test_where_files_run_out_connections_wait_for_room() -> None:
     siblings = Siblings(1, files=48)
     try:
