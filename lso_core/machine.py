@@ -38,8 +38,8 @@ def memory_bytes(root: Path = _ROOT) -> int:
 def keep_freed_memory() -> None:
     """Let C's allocator keep some of what is freed, instead of giving it back to the system at once.
 
-    A batch takes some blocks of hundreds of kilobytes for a millisecond. Given back, each is faulted in anew page by page
-    at the next one. Only glibc has to be told so.
+    A batch takes some blocks of hundreds of kilobytes for a millisecond, a fold or a file some of ten megabytes. Given back,
+    each is faulted in anew page by page at the next one. Only glibc has to be told so.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)

@@ -67,17 +67,19 @@ class Ledger(msgspec.Struct, frozen=True):
 class Archiving:
     """What the archive's job asks of Redis."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, lock_ms: int = LOCK_MS) -> None:
         self._server = server
+        self.lock_ms = lock_ms
+        """How long a lock, or a hold, lasts unless it is renewed."""
 
     # -- one archiver at a time ---------------------------------------------------------------------------------
 
     async def lock(self, token: str, work: str = "write") -> bool:
-        """Whether nobody else does such work for the next LOCK_MS. Two at once would do it twice, not wrong."""
+        """Whether nobody else does such work for the next `lock_ms`. Two at once would do it twice, not wrong."""
         where = keys.archiving(work)
-        taken, owner = await self._server.run(("SET", where, token, "NX", "PX", LOCK_MS), ("GET", where))
+        taken, owner = await self._server.run(("SET", where, token, "NX", "PX", self.lock_ms), ("GET", where))
         if taken is None and owner == token.encode():
-            await self._server.one(("PEXPIRE", where, LOCK_MS))
+            await self._server.one(("PEXPIRE", where, self.lock_ms))
             return True
         return taken is not None
 
@@ -124,8 +126,10 @@ class Archiving:
         return [_entry(entry_id, fields) for entry_id, fields in found]
 
     async def hold(self, system_id: int) -> str | None:
-        """Keep what of a system is not archived from being dropped for LOCK_MS; its mark by now, None where it is gone."""
-        answer = await self._server.one(Call("hold", (keys.system(system_id), keys.archive(system_id)), (LOCK_MS,)))
+        """Keep what of a system is not archived from being dropped for `lock_ms`; its mark by now, None where it is gone."""
+        answer = await self._server.one(
+            Call("hold", (keys.system(system_id), keys.archive(system_id)), (self.lock_ms,))
+        )
         return answer[1].decode() if answer[0] == b"ok" else None
 
     async def let_go(self, system_id: int) -> None:

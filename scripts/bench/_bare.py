@@ -105,6 +105,7 @@ def running(processes: int) -> Iterator[tuple[str, list[int]]]:
                 child.send_signal(signal.SIGTERM)
             for child in children:
                 child.wait(10)
+            os.close(fds[1])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from lso_core.model.errors import ArchiveError, StoreError
 from lso_core.model.rollups import Width
 from lso_core.model.windows import partition_of
 from lso_core.settings import Settings
-from lso_core.store.archiving import LOCK_MS, Archiving, Rows, Waiting
+from lso_core.store.archiving import Archiving, Rows, Waiting
 from lso_core.store.history import data_of
 from lso_core.telemetry import Telemetry
 from worker.builder import Builder, Building
@@ -162,7 +162,7 @@ class Archiver:
 
         async def renew() -> None:
             while True:
-                await asyncio.sleep(LOCK_MS / 1_000 / RENEWALS)
+                await asyncio.sleep(self.archiving.lock_ms / 1_000 / RENEWALS)
                 with contextlib.suppress(StoreError):  # the work itself will meet it, too
                     await self.archiving.lock(self._token)
                     await self.archiving.hold(system_id)

@@ -75,24 +75,25 @@ static void add_tagged(struct bytes *bytes, uint8_t tag, uint64_t value, int wid
         *to++ = (uint8_t)(value >> (8 * width));
 }
 
-void bytes_add_array(struct bytes *bytes, uint32_t count)
+/* The head of a container: `few` for fewer than sixteen, else `many` with two bytes of count, and the tag after it with four. */
+static void add_count(struct bytes *bytes, uint8_t few, uint8_t many, uint32_t count)
 {
     if (count < 16)
-        add_tagged(bytes, (uint8_t)(0x90 | count), 0, 0);
+        add_tagged(bytes, (uint8_t)(few | count), 0, 0);
     else if (count < 1u << 16)
-        add_tagged(bytes, 0xDC, count, 2);
+        add_tagged(bytes, many, count, 2);
     else
-        add_tagged(bytes, 0xDD, count, 4);
+        add_tagged(bytes, many + 1, count, 4);
+}
+
+void bytes_add_array(struct bytes *bytes, uint32_t count)
+{
+    add_count(bytes, 0x90, 0xDC, count);
 }
 
 void bytes_add_map(struct bytes *bytes, uint32_t count)
 {
-    if (count < 16)
-        add_tagged(bytes, (uint8_t)(0x80 | count), 0, 0);
-    else if (count < 1u << 16)
-        add_tagged(bytes, 0xDE, count, 2);
-    else
-        add_tagged(bytes, 0xDF, count, 4);
+    add_count(bytes, 0x80, 0xDE, count);
 }
 
 void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length)
