@@ -16,8 +16,8 @@ MOST_BYTES: Final = 1 << 30
 MEMORY_SHARE: Final = 8
 """No more than this part of the memory that there is."""
 _SYSTEM_BYTES: Final = 4 << 10
-_SLOT_BYTES: Final = 1_500
-"""What a slot costs beside its cells: a hundred small objects, with a handful of stages."""
+_SLOT_BYTES: Final = 200
+"""What a slot costs beside its bytes."""
 _RUN_BYTES: Final = 2 << 10
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from lso_core.compute import formats
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
+from lso_core.compute.fold import fold_all
 from lso_core.model.errors import BadKeyError
 from lso_core.model.health import Health
 from lso_core.model.snapshots import Verdict
@@ -28,7 +29,7 @@ from lso_core.store.runs import RunStore
 from lso_core.store.server import Server
 from worker.cache import Cache, Known, affordable
 from worker.run_reading import NOTHING, Wanted, gather
-from worker.stepping import Decoded, MostlyUnreadableError, Step, decode_all, know, step
+from worker.stepping import Begun, Decoded, MostlyUnreadableError, Step, begin, decode_all, end, know
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,9 @@ READ_BYTES: Final = 8 << 20
 """About how many of them for one system."""
 TURN_S: Final = 0.002
 """How long a step computes until the other loops have their turn."""
+SYSTEMS_TOGETHER: Final = 25
+EVENTS_TOGETHER: Final = 20_000
+"""So many are folded in one call, which nothing interrupts, and the system with which it is more."""
 STEP_S: Final = 0.02
 """After so long a step begins with no more of the busy systems."""
 PORTIONS: Final = 16
@@ -300,25 +304,37 @@ class Folder:
         found = {one: read.entries for one, read in reads.items() if isinstance(read, Read)}
         decoded = dict(zip(found, decode_all([*found.values()]), strict=True))
         gathered = await gather(self._runs, (_runs_wanted(one, decoded) for one, _ in chosen))
-        steps, parked, rested = [], 0, time.perf_counter()
-        for one, _ in chosen:
-            system_id = one.system.system_id
-            try:
-                read, runs = _sound(reads[system_id]), _sound(gathered.get(system_id, NOTHING))
-                steps.append(step(one, read, decoded[system_id], new_token(), runs))
-            except NewerFormatError as error:
-                parked += await self._meet_newer(system_id, "its entries were", error)
-            except MostlyUnreadableError as error:
-                parked += await self._park(system_id, f"its events are not buried but wait: {error}")
-            except BadKeyError as error:
-                parked += await self._park(system_id, f"its stream cannot be read: {error}")
-            except Exception:  # one bad system must not stop the others of its partition
-                log.exception("fold.failed", system_id=system_id)
-                parked += await self._park(system_id, "LSO failed to fold its events; see the worker's log")
+        steps, failed, rested = list[Step](), list[tuple[int, Exception]](), time.perf_counter()
+        for together in _together(chosen, reads):
+            begun = list[Begun]()
+            for one in together:
+                system_id = one.system.system_id
+                try:
+                    begun.append(begin(one, _sound(reads[system_id]), decoded[system_id]))
+                except Exception as error:  # noqa: BLE001 - one bad system must not stop the others of its partition
+                    failed.append((system_id, error))
+            for beginning, folded in zip(begun, fold_all([one.folding for one in begun]), strict=True):
+                system_id = beginning.known.system.system_id
+                try:
+                    runs = _sound(gathered.get(system_id, NOTHING))
+                    steps.append(end(beginning, _sound(folded), new_token(), runs))
+                except Exception as error:  # noqa: BLE001 - as above
+                    failed.append((system_id, error))
             if time.perf_counter() - rested > TURN_S:
                 await asyncio.sleep(0)  # so that leases are renewed meanwhile
                 rested = time.perf_counter()
-        return steps, parked
+        return steps, sum([await self._set_aside(system_id, error) for system_id, error in failed])
+
+    async def _set_aside(self, system_id: int, error: Exception) -> int:
+        """Park a system that cannot be folded, or leave it to another worker; how many were parked."""
+        if isinstance(error, NewerFormatError):
+            return await self._meet_newer(system_id, "its entries were", error)
+        if isinstance(error, MostlyUnreadableError):
+            return await self._park(system_id, f"its events are not buried but wait: {error}")
+        if isinstance(error, BadKeyError):
+            return await self._park(system_id, f"its stream cannot be read: {error}")
+        log.error("fold.failed", system_id=system_id, exc_info=error)
+        return await self._park(system_id, "LSO failed to fold its events; see the worker's log")
 
     async def _meet_newer(self, system_id: int, what: str, error: NewerFormatError) -> int:
         """Leave the partition to a worker that can read it, after this step; where none is alive the system alone is parked."""
@@ -440,9 +456,9 @@ def _monotonic_ms() -> float:
     return time.monotonic() * 1_000
 
 
-def _sound(found: Found | BadKeyError | NewerFormatError) -> Found:
-    """What the store found; raises what it met instead."""
-    if isinstance(found, BadKeyError | NewerFormatError):
+def _sound(found: Found | Exception) -> Found:
+    """What was found; raises what was met instead."""
+    if isinstance(found, Exception):
         raise found
     return found
 
@@ -479,6 +495,20 @@ def _within_budget(known: list[Known], *, careful: bool) -> list[tuple[Known, in
 
 Chosen = list[tuple[Known, int]]
 Reads = dict[int, Read | BadKeyError]
+
+
+def _together(chosen: Chosen, reads: Reads) -> Iterable[list[Known]]:
+    """Systems in groups that are folded in one call: so that it is worth its while, and takes no more than a turn or so."""
+    group, events = list[Known](), 0
+    for one, _ in chosen:
+        read = reads[one.system.system_id]
+        group.append(one)
+        events += sum([entry.events for entry in read.entries]) if isinstance(read, Read) else 0
+        if len(group) == SYSTEMS_TOGETHER or events > EVENTS_TOGETHER:
+            yield group
+            group, events = [], 0
+    if group:
+        yield group
 
 
 def _parted(chosen: Chosen) -> tuple[Chosen, Chosen]:

@@ -194,7 +194,7 @@ class Rebuilder:
             count += len(entries)
             as_of_ms = max([state.meta.as_of_ms, *(arrival.at_ms + 1 for arrival in decoded.arrivals)])
             state = fold(state, decoded.arrivals, system.window, as_of_ms).state
-        slots = {start: full for start, slot in state.slots.items() if (full := _without_empty(slot)) is not None}
+        slots = {start: full for start, slot in state.opened().items() if (full := _without_empty(slot)) is not None}
         whole = count >= stored.position.entries
         meta = msgspec.structs.replace(
             state.meta, written_ms=written_ms

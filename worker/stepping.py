@@ -9,17 +9,15 @@ import msgspec
 
 from lso_core.compute import columns, rollups, runs
 from lso_core.compute.columns import Block, CorruptEntryError, NewerFormatError
-from lso_core.compute.fold import Arrival, fold
+from lso_core.compute.fold import Arrival, Folded, Folding, fold
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.runs import Advanced, Run, Runs, Tally
 from lso_core.compute.state import (
     Meta,
     State,
     decode_meta,
-    decode_slot,
     encode_meta,
-    encode_slot,
-    from_slots,
+    from_stored,
     slot_field,
     slot_start,
 )
@@ -74,10 +72,10 @@ def know(stored: Stored) -> Known:
     except msgspec.MsgspecError as error:
         raise CorruptEntryError(f"its settings: {error}") from error
     meta = fresh(system) if stored.meta is None else decode_meta(stored.meta)
-    slots = {slot_start(field): decode_slot(value) for field, value in stored.slots.items()}
+    slots = {slot_start(field): value for field, value in stored.slots.items()}
     watched = {run_id.decode(): runs.decode_run(value) for run_id, value in stored.runs.items() if run_id}
     known = Runs(watched, runs.decode_tally(stored.runs[b""]) if b"" in stored.runs else Tally())
-    return Known(system, stored.revision, stored.position, from_slots(meta, slots), stored.entry_bytes, runs=known)
+    return Known(system, stored.revision, stored.position, from_stored(meta, slots), stored.entry_bytes, runs=known)
 
 
 def fresh(system: System) -> Meta:
@@ -117,8 +115,25 @@ def _decoded(entries: list[Entry], blocks: list[Block | None]) -> Decoded:
     return Decoded(taken, arrivals, dead, dead_at, None)
 
 
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """A step that waits for its fold, which many systems share."""
+
+    known: Known
+    read: Read
+    decoded: Decoded
+    end_ms: int | None
+    """As of what was read, as far as all of it could be."""
+    folding: Folding
+
+
 def step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered = NOTHING) -> Step:
-    """Fold what was read, or as much of it as makes no more than MOST_ROWS rows, and judge the window.
+    """Fold what was read and judge the window; as `begin` and `end`."""
+    begun = begin(known, read, decoded)
+    return end(begun, fold(*begun.folding), token, gathered)
+
+
+def begin(known: Known, read: Read, decoded: Decoded) -> Begun:
+    """What has to be folded.
 
     Raises NewerFormatError where nothing of it can be read yet, and MostlyUnreadableError where nearly nothing can.
 
@@ -126,23 +141,29 @@ def step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gat
         known: the system before.
         read: the entries behind its cursor.
         decoded: the same, decoded.
-        token: of the commit.
-        gathered: what `run_reading.gather` found for them.
     """
-    found = _step(known, read, decoded, token, gathered)
-    while len(found.commit.rows) > MOST_ROWS and len(read.entries) > 1:
-        read = Read(read.entries[: len(read.entries) // 2], None)
-        found = _step(known, read, decode(read.entries), token, gathered)
-    return found
-
-
-def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered) -> Step:
     if decoded.newer is not None and not decoded.taken:
         raise decoded.newer
     end_ms = None if decoded.newer is not None else read.end_ms
     before = _with_unreadable(known.state, _unreadable(known, decoded))
     window, as_of_ms = known.system.window, _as_of(before, decoded, end_ms)
-    folded = fold(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
+    folding = Folding(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
+    return Begun(known, read, decoded, end_ms, folding)
+
+
+def end(begun: Begun, folded: Folded, token: bytes, gathered: Gathered = NOTHING) -> Step:
+    """The step, or a shorter one where that would make more than MOST_ROWS rows.
+
+    Args:
+        begun: its beginning.
+        folded: what came of it.
+        token: of the commit.
+        gathered: what `run_reading.gather` found for the entries.
+    """
+    known, decoded, entries = begun.known, begun.decoded, begun.read.entries
+    if len(folded.rows) > MOST_ROWS and len(entries) > 1:
+        read = Read(entries[: len(entries) // 2], None)
+        return step(known, read, decode(read.entries), token, gathered)
     advanced = _advance_runs(known, decoded, gathered, folded.state.meta.as_of_ms)
     state, summary = summarize(folded.state, known.system, advanced.runs)
     rows = _numbered(folded.rows, known.position.rows)
@@ -153,7 +174,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         before=known.position,
         after=after,
         meta=encode_meta(state.meta),
-        slots={slot_field(start): encode_slot(state.slots[start]) for start in folded.touched},
+        slots={slot_field(start): value for start, value in folded.touched.items()},
         dropped=[slot_field(start) for start in folded.dropped],
         rows=rows,
         due_ms=times.earliest(summary.steady_until_ms, state.meta.as_of_ms + ROLL_MS if state.slots else None),
@@ -167,7 +188,7 @@ def _step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Ga
         ),
     )
     events = after.events - known.position.events
-    return Step(commit, _known(known, state, after, advanced.runs, decoded.taken, behind=end_ms is None), events)
+    return Step(commit, _known(known, state, after, advanced.runs, decoded.taken, behind=begun.end_ms is None), events)
 
 
 def _with_unreadable(state: State, numbers: tuple[int, ...]) -> State:

@@ -12,16 +12,17 @@ and the slots.
 """
 
 import functools
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from lso_core.compute import rollups
+from lso_core.compute import carrying, rollups
+from lso_core.compute.carrying import Carried, Passage
 from lso_core.compute.columns import Block
-from lso_core.compute.grouping import NOTHING_SEEN, Entry, Groups, Tables, grouping
+from lso_core.compute.grouping import Entry, Tables, grouping
 from lso_core.compute.rollups import Rollup
-from lso_core.compute.state import Arrived, Meta, Slot, State
+from lso_core.compute.state import Meta, Slot, State, open_slot
 from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
 from lso_core.model.rollups import Width
 from lso_core.model.windows import SLOT_MS, Window, slot_of
@@ -35,78 +36,105 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     entry_id: str = ""
 
 
+class Folding(NamedTuple):
+    """What is to be folded."""
+
+    state: State
+    arrivals: Sequence[Arrival]
+    window: Window
+    as_of_ms: int
+    lag_ms: int = 0
+    """A minute becomes a row so long after its end; at most `Window.lag_of` says."""
+
+
 class Folded(msgspec.Struct, frozen=True, gc=False):
     """The state after a fold, the slots that differ from the one before, and what goes into history."""
 
     state: State
-    touched: frozenset[int]
-    dropped: frozenset[int]
+    touched: dict[int, bytes]
+    """As they are stored."""
+    dropped: list[int]
     """Slots that left the window."""
     rows: list[Rollup]
     """At most one a minute, by time."""
 
 
 def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int, lag_ms: int = 0) -> Folded:
-    """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back).
+    """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back)."""
+    [found] = fold_all([Folding(state, arrivals, window, as_of_ms, lag_ms)])
+    if isinstance(found, Exception):
+        raise found
+    return found
 
-    A minute becomes a row `lag_ms` after its end; at most `Window.lag_of` says.
-    """
+
+def fold_all(foldings: Sequence[Folding]) -> list[Folded | Exception]:
+    """As `fold`, many at once; an error of one where its state is not as it should be."""
+    begun = [_begin(one) for one in foldings]
+    carried = carrying.carry([one.passage for one in begun])
+    return [came if isinstance(came, Exception) else _end(one, came) for one, came in zip(begun, carried, strict=True)]
+
+
+class _Begun(NamedTuple):
+    passage: Passage
+    meta: Meta
+    """With the names of what arrived."""
+    as_of_ms: int
+    written_ms: int
+
+
+def _begin(folding: Folding) -> _Begun:
+    state, arrivals, window, as_of_ms, lag_ms = folding
     as_of_ms = max(as_of_ms, state.meta.as_of_ms)
     start_ms = window.start_of(as_of_ms)
-    dropped = state.before(start_ms)
-    held = state.sums_without(dropped)
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms - lag_ms))
-    meta, seen = state.meta, NOTHING_SEEN
-    arrived, passed = dict[int, Arrived](), None
-    if arrivals:
-        entries, meta = _gather(arrivals, meta, held, window)
-        grouped = grouping(entries)
-        groups = grouped.by_slot(start_ms // SLOT_MS)
-        seen = groups.seen
-        arrived = {number * SLOT_MS: slot for number, slot in groups.arrived().items()}
-        passed = grouped.by_minute(start_ms // SLOT_MS, written_ms) if seen.passed else None
+    entries, meta = _gather(arrivals, state, start_ms, window)
+    return _Begun(Passage(state, entries, start_ms, written_ms), meta, as_of_ms, written_ms)
+
+
+def _end(begun: _Begun, carried: Carried) -> Folded:
+    before, meta, written_ms = begun.passage.state, begun.meta, begun.written_ms
     meta = msgspec.structs.replace(
         meta,
-        as_of_ms=as_of_ms,
+        as_of_ms=begun.as_of_ms,
         written_ms=written_ms,
-        last_event_ms=_latest(meta.last_event_ms, seen.latest),
-        last_counted_ms=_latest(meta.last_counted_ms, seen.latest_counted),
-        last_ok_ms=_latest(meta.last_ok_ms, seen.latest_ok),
+        last_event_ms=_latest(meta.last_event_ms, carried.latest),
+        last_counted_ms=_latest(meta.last_counted_ms, carried.latest_counted),
+        last_ok_ms=_latest(meta.last_ok_ms, carried.latest_ok),
     )
-    rows = _rows(state, arrived, passed, meta)
-    return Folded(state.carry(dropped, held, arrived, meta), frozenset(arrived), dropped, rows)
+    rows = list[Rollup]()
+    if carried.passed or carried.came or written_ms > before.meta.written_ms:
+        rows = _rows(begun.passage, carried, meta)
+    return Folded(carried.state(before, meta), carried.slots, carried.gone, rows)
 
 
 def unwritten(meta: Meta, slots: dict[int, Slot]) -> list[Rollup]:
     """What is counted and in no row yet, as the rows that it would make; only slots from `written_ms` on matter."""
-    minutes = _by_minute({start: slot for start, slot in slots.items() if start >= meta.written_ms})
+    minutes = _by_minute((start, slot) for start, slot in slots.items() if start >= meta.written_ms)
     rows = (rollups.of_minute(start, minutes[start], meta, (), meta, rollups.NONE_LATE) for start in sorted(minutes))
     return [row for row in rows if row.event_types]
 
 
-def _rows(state: State, arrived: dict[int, Arrived], passed: Groups | None, meta: Meta) -> list[Rollup]:
+def _rows(passage: Passage, carried: Carried, meta: Meta) -> list[Rollup]:
     """The rows of what goes into history now, each event in the minute in which it happened: of the minutes that are over,
     and are in no row yet, all that the state holds; and all before that that came now, be it in slots or, because it is late or
     its slot has left the window, in none.
     """
-    since_ms, before_ms = state.meta.written_ms, meta.written_ms
-    over = (
-        {start: slot for start, slot in state.slots.items() if since_ms <= start < before_ms}
-        if since_ms < before_ms
-        else {}
+    since_ms, before_ms = passage.state.meta.written_ms, meta.written_ms
+    over = {start: value for start, value in passage.state.slots.items() if since_ms <= start < before_ms}
+    held, came = (
+        _by_minute((start, open_slot(value)) for start, value in some.items()) for some in (over, carried.came)
     )
-    held = _by_minute(over)
-    came = _by_minute({start: slot for start, slot in arrived.items() if start < before_ms and slot.event_types})
     late: dict[int, dict[int, int]] = {}
-    if passed is not None:
+    if carried.passed:
+        passed = grouping(passage.entries).by_minute(passage.start_ms // SLOT_MS, before_ms)
         late = passed.late()
         for number, slot in passed.arrived().items():
-            came.setdefault(number * Width.MINUTE, []).append(slot)
+            came.setdefault(number * Width.MINUTE, []).append(slot.packed())
     rows = (
         rollups.of_minute(
             start,
             held.get(start, ()),
-            state.meta,
+            passage.state.meta,
             came.get(start, ()),
             meta,
             late.get(start // Width.MINUTE, rollups.NONE_LATE),
@@ -116,25 +144,21 @@ def _rows(state: State, arrived: dict[int, Arrived], passed: Groups | None, meta
     return [row for row in rows if row.event_types]
 
 
-Counted = TypeVar("Counted", Slot, Arrived)
-
-
-def _by_minute(slots: dict[int, Counted]) -> dict[int, list[Counted]]:
-    minutes: dict[int, list[Counted]] = {}
-    for start, slot in slots.items():
+def _by_minute(slots: Iterable[tuple[int, Slot]]) -> dict[int, list[Slot]]:
+    minutes: dict[int, list[Slot]] = {}
+    for start, slot in slots:
         minutes.setdefault(Width.MINUTE.start_of(start), []).append(slot)
     return minutes
 
 
-def _gather(arrivals: Sequence[Arrival], meta: Meta, held: Slot, window: Window) -> tuple[list[Entry], Meta]:
-    """The arrivals with the numbers that the state has for their names, and the meta with these names.
-
-    `held` tells which numbers some slot still holds.
-    """
+def _gather(arrivals: Sequence[Arrival], state: State, start_ms: int, window: Window) -> tuple[list[Entry], Meta]:
+    """The arrivals with the numbers that the state has for their names, and its meta with these names."""
+    meta = state.meta
     names = [(one.block.stages, one.block.event_types) for one in arrivals]
     known = {one: _known_tables(*one, meta.stages, meta.event_types) for one in names}
     tables = {one: found for one, found in known.items() if found is not None}
     if len(tables) < len(known):
+        held = state.held_from(start_ms)
         stages, stage = _number([one for one, _ in known], meta.stages, held.stages, STAGES, 1)
         types, event_type = _number([one for _, one in known], meta.event_types, held.event_types, EVENT_TYPES, 0)
         tables = {one: Tables.of(*one, stage, event_type) for one in known}

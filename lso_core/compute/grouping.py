@@ -6,8 +6,7 @@ numpy for machines that have no kernels.
 
 import ctypes
 import functools
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import msgspec
@@ -146,12 +145,12 @@ _TOLD_WORDS: Final = 10
 _read_told = msgspec.msgpack.Decoder(list[Told])
 
 
-class Compiled:
-    """Entries as the kernel takes them."""
+class Blocks:
+    """The blocks of entries, one after another, as kernels take them."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry]) -> None:
         tables, begins, at = bytearray(), dict[Tables, tuple[int, ...]](), 0
-        fields: list[int] = []
+        fields, data = list[int](), list[bytes]()
         for at_ms, start_ms, block, names in entries:
             where = begins.get(names)
             if where is None:
@@ -159,10 +158,18 @@ class Compiled:
                 where = begins[names] = begin, len(names.stages), middle, len(names.event_types)
                 tables += names.stages + names.event_types
             fields += (at + block.at, block.count, block.base_ms, block.widths, at_ms, start_ms, *where)
+            data.append(block.data)
             at += len(block.data)
-        self._data = b"".join([entry.block.data for entry in entries])
-        self._blocks = struct.pack(f"={len(fields)}q", *fields)
-        self._entries, self._tables = len(entries), bytes(tables)
+        self.data = b"".join(data)
+        self.told = kernel.words(fields)
+        self.tables = bytes(tables)
+
+
+class Compiled:
+    """Entries as the kernel takes them."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._blocks, self._entries = Blocks(entries), len(entries)
         self._events = sum(entry.block.count for entry in entries)
 
     def by_slot(self, first: int) -> Groups:
@@ -172,16 +179,16 @@ class Compiled:
         return self._grouped(1, first, before_ms)
 
     def _grouped(self, *how: int) -> Groups:
-        events = self._events
+        events, blocks = self._events, self._blocks
         results = np.empty(_HEAD_FIELDS + (4 + _TOLD_WORDS) * events + 1, np.int64)
-        blocks, tables = (self._blocks, self._entries), (self._tables, len(self._tables))
-        status = _compiled()(self._data, len(self._data), *blocks, *tables, *how, events, kernel.address(results))
+        told = blocks.data, len(blocks.data), blocks.told, self._entries, blocks.tables, len(blocks.tables)
+        status = _compiled()(*told, *how, events, kernel.address(results))
         if status:
             raise MemoryError if status == -1 else ValueError("a block of columns is not as it was told")
-        told, cells, errors, passed, *latest = results[:_HEAD_FIELDS].tolist()
+        size, cells, errors, passed, *latest = results[:_HEAD_FIELDS].tolist()
         starts = (_HEAD_FIELDS + events * at for at in range(4))
         columns = (results[at : at + count] for at, count in zip(starts, (cells, cells, errors, errors), strict=True))
-        texts = results[_HEAD_FIELDS + 4 * events :].view(np.uint8)[:told]
+        texts = results[_HEAD_FIELDS + 4 * events :].view(np.uint8)[:size]
         return Groups(
             _read_told.decode(texts.data),
             Seen(passed, *(None if time == _NEVER else time for time in latest)),

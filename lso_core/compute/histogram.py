@@ -90,16 +90,14 @@ def values_of_each(
     return found
 
 
-def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64, groups: int) -> list[list[int]]:
-    """The values in µs at ascending percentiles: of all cells together, then of each of the groups in their order.
+def percentiles(wanted: tuple[float, ...], keys: Int64, counts: Int64) -> list[list[int]]:
+    """The values in µs at ascending percentiles: of all cells together, at least one, then of each group in its order.
 
-    A key is group << INDEX_BITS | index, keys ascend, and there are cells of just so many groups, at least one.
+    A key is group << INDEX_BITS | index, and keys ascend.
     """
     index = keys & INDEX_MASK
     all_index, all_counts = sum_cells(index, counts)
     starts = starts_of(keys >> INDEX_BITS)
-    if len(starts) != groups:
-        raise ValueError("the cells are not of as many stages as was told")
     bounds = np.concatenate(((0,), starts + len(all_index), (len(all_index) + len(index),)))
     return values_of_each(wanted, np.concatenate((all_index, index)), np.concatenate((all_counts, counts)), bounds)
 

@@ -37,6 +37,17 @@ def trouble() -> str | None:
     return None
 
 
+class Bytes(ctypes.Structure):
+    """`struct bytes`: what a kernel made, until it is told to free it."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("used", ctypes.c_size_t),
+        ("room", ctypes.c_size_t),
+        ("failed", ctypes.c_int),
+    )
+
+
 def function(name: str, *arguments: Any, result: Any) -> Callable[..., Any] | None:
     """A function of the library, its arguments and result being types of ctypes; None where there is no library."""
     if trouble() is not None:
@@ -59,4 +70,9 @@ def numbers(column: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 def texts(some: Sequence[bytes]) -> tuple[Any, bytes]:
     """Where each of some bytes lie, and their sizes, as arguments of types POINTER(c_char_p) and c_char_p."""
-    return (ctypes.c_char_p * len(some))(*some), struct.pack(f"={len(some)}q", *map(len, some))
+    return (ctypes.c_char_p * len(some))(*some), words([*map(len, some)])
+
+
+def words(numbers: Sequence[int]) -> bytes:
+    """Numbers as an argument of type c_char_p, of 64 bits each."""
+    return struct.pack(f"={len(numbers)}q", *numbers)

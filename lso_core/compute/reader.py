@@ -58,17 +58,6 @@ class _Post(ctypes.Structure):
     )
 
 
-class _Bytes(ctypes.Structure):
-    """`struct bytes`"""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("used", ctypes.c_size_t),
-        ("room", ctypes.c_size_t),
-        ("failed", ctypes.c_int),
-    )
-
-
 class _Batch(ctypes.Structure):
     """`struct batch`"""
 
@@ -77,8 +66,8 @@ class _Batch(ctypes.Structure):
         ("latest_ts_ms", ctypes.c_int64),
         ("has_ts", ctypes.c_int64),
         ("told_latencies", ctypes.c_int64),
-        ("block", _Bytes),
-        ("parts", _Bytes),
+        ("block", kernel.Bytes),
+        ("parts", kernel.Bytes),
     )
 
 

@@ -23,7 +23,7 @@ from lso_core.compute.cells import NO_CELLS
 from lso_core.compute.columns import CorruptEntryError, NewerFormatError
 from lso_core.compute.histogram import INDEX_BITS, INDEX_MASK, Int64
 from lso_core.compute.packing import narrow_to, view
-from lso_core.compute.state import NO_EVENTS, Arrived, Meta, Slot, Tally
+from lso_core.compute.state import NO_EVENTS, Meta, Slot, Tally
 from lso_core.model.events import OTHER
 from lso_core.model.rollups import MOST_NAMES, NO_STAGE, Width
 
@@ -72,7 +72,7 @@ class Rollup(msgspec.Struct, frozen=True):
 class Share(NamedTuple):
     """What goes into a row, with the numbers of one meta: slots of the window, or what comes to it."""
 
-    slots: Sequence[Slot | Arrived]
+    slots: Sequence[Slot]
     meta: Meta
 
     def places(self, place: Mapping[str, int]) -> list[int]:
@@ -81,7 +81,7 @@ class Share(NamedTuple):
 
 
 def of_minute(
-    start_ms: int, slots: Sequence[Slot], before: Meta, arrived: Sequence[Arrived], meta: Meta, late: Mapping[int, int]
+    start_ms: int, slots: Sequence[Slot], before: Meta, arrived: Sequence[Slot], meta: Meta, late: Mapping[int, int]
 ) -> Rollup:
     """The row of a minute from `slots` of it, whose numbers are those of `before`, and from what `arrived` for it, with
     those of `meta`; so many of each stage were `late`.
@@ -99,27 +99,23 @@ def of_minute(
                 types[event_type] = types.get(event_type, 0) + count
     stages = {name: tallies[name] for name in sorted(tallies)}
     place = {name: at for at, name in enumerate(stages)}
-    columns = _cells_of(slots, arrived, *(share.places(place) for share in shares))
+    columns = _cells_of((*slots, *arrived), len(slots), *(share.places(place) for share in shares))
     revised = {meta.stages[number - 1] if number else NO_STAGE: many for number, many in late.items()}
     return Rollup(start_ms, Width.MINUTE, stages, *columns, {name: types[name] for name in sorted(types)}, revised)
 
 
 def _cells_of(
-    slots: Sequence[Slot], arrived: Sequence[Arrived], of_slots: list[int], of_arrived: list[int]
+    slots: Sequence[Slot], held: int, of_held: list[int], of_others: list[int]
 ) -> tuple[Int64, Int64, Int64, Int64]:
-    """Index, stage, count and errors of all cells, by the positions of each side's stages."""
+    """Index, stage, count and errors of all cells, by the positions of the stages: of the first `held` slots, and the others."""
     all_cells, errors = [slot.cells for slot in slots], [slot.error_cells for slot in slots]
-    come = cells.joined([(one.keys, one.counts) for one in arrived])
-    failed = cells.joined([(one.error_keys, one.error_counts) for one in arrived])
     if (compiled := _compiled()) is not None:
-        return compiled((all_cells, *come), (errors, *failed), of_slots, of_arrived)
+        return compiled(all_cells, errors, held, of_held, of_others)
+    places = np.array(of_held), np.array(of_others)
     parts = [
-        (places[keys >> INDEX_BITS] | (keys & INDEX_MASK) << STAGE_BITS, *(pair if told else pair[::-1]))
-        for told, packed, more in ((True, all_cells, come), (False, errors, failed))
-        for places, (keys, counts) in (
-            *((np.array(of_slots), table) for table in map(cells.unpack, packed)),
-            (np.array(of_arrived), more),
-        )
+        (places[at >= held][keys >> INDEX_BITS] | (keys & INDEX_MASK) << STAGE_BITS, *(pair if told else pair[::-1]))
+        for told, packed in ((True, all_cells), (False, errors))
+        for at, (keys, counts) in enumerate(map(cells.unpack, packed))
         for pair in ((counts, np.zeros_like(counts)),)
     ]
     return _cells(*map(np.concatenate, zip(*parts, strict=True)))
@@ -132,9 +128,6 @@ class _Share(ctypes.Structure):
         ("tables", ctypes.c_int64),
         ("packed", ctypes.POINTER(ctypes.c_char_p)),
         ("sizes", ctypes.c_char_p),
-        ("keys", ctypes.c_void_p),
-        ("counts", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
     )
 
 
@@ -150,27 +143,21 @@ def _compiled() -> Callable[..., tuple[Int64, Int64, Int64, Int64]] | None:
     if kernel.trouble() is not None:
         return None
     share, places = ctypes.POINTER(_Share), ctypes.POINTER(_Places)
-    arguments = (share, share, places, places, ctypes.c_void_p, ctypes.c_int64)
+    arguments = (share, share, ctypes.c_int64, places, places, ctypes.c_void_p, ctypes.c_int64)
     run: Any = kernel.function("lso_row_cells", *arguments, result=ctypes.c_int64)
 
-    def cells_of(*told: Any) -> tuple[Int64, Int64, Int64, Int64]:
-        *shares, of_slots, of_arrived = told
-        room = sum(sum(map(len, packed)) // cells.LEAST_BYTES_A_CELL + len(keys) for packed, keys, _ in shares)
+    def cells_of(
+        all_cells: list[bytes], errors: list[bytes], held: int, *of: list[int]
+    ) -> tuple[Int64, Int64, Int64, Int64]:
+        room = sum(map(len, (*all_cells, *errors))) // cells.LEAST_BYTES_A_CELL
         out = np.empty((4, room), np.int64)
-        held = [(kernel.texts(packed), kernel.numbers(keys), kernel.numbers(counts)) for packed, keys, counts in shares]
-        found = run(
-            *(
-                _Share(len(texts[0]), *texts, keys.ctypes.data, counts.ctypes.data, len(keys))
-                for texts, keys, counts in held
-            ),
-            *(_Places(struct.pack(f"={len(places)}q", *places), len(places)) for places in (of_slots, of_arrived)),
-            kernel.address(out),
-            room,
-        )
+        shares = (_Share(len(packed), *kernel.texts(packed)) for packed in (all_cells, errors))
+        places = (_Places(kernel.words(some), len(some)) for some in of)
+        found = run(*shares, held, *places, kernel.address(out), room)
         if found < 0:
             raise MemoryError if found == -1 else ValueError("the cells of a slot are not packed as they should be")
-        index, stage, count, errors = out[:, :found]
-        return index, stage, count, errors
+        index, stage, count, failed = out[:, :found]
+        return index, stage, count, failed
 
     return cells_of
 

@@ -1,17 +1,17 @@
 """What a worker knows of one system: the slots of its window, and what stays when the window is empty.
 
 Values are immutable: a fold makes a new state that shares the untouched slots, so a commit that is refused leaves
-nothing to undo. Stored form: one hash field of meta and one a slot, each behind a version byte.
+nothing to undo. Stored form: one hash field of meta and one a slot, each behind a version byte. A state keeps its slots in
+that form: most of them are not looked at between their making and their end, and as objects they would take ten times the
+memory.
 
 What a step makes of each system, here and where the others of its values are defined, is made with `gc=False`: immutable
 values hold no reference cycle, and to look through those of ten thousand systems again and again costs a twentieth of a step.
 """
 
 import functools
-import itertools
 import struct
 import zlib
-from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -29,6 +29,8 @@ STATE_FORMAT: Final = 2
 LAST_FORMAT: Final = 31
 """No release writes a higher one, so that text in the place of a value is not taken for a newer release's."""
 SLOT_PREFIX: Final = b"s"
+PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
+"""Those that a state keeps at hand."""
 
 _SEAL: Final = struct.Struct("<BI")
 """format, CRC-32 of all that follows, from format 2 on begun with the format."""
@@ -56,22 +58,6 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.errors + other.errors,
             self.timed + other.timed,
             self.sum_us + other.sum_us,
-            low,
-            high,
-        )
-
-    def less(self, other: "Tally", parts: Callable[[], list["Tally"]]) -> "Tally":
-        """The sums over what is left without `other`, a part of it but not all; `parts` tells what that is, should an extreme go."""
-        low, high = self.min_us, self.max_us
-        if other.timed and (other.min_us <= low or other.max_us >= high):
-            left = parts()
-            left = [part for part in left if part.timed] or left
-            low, high = min([part.min_us for part in left]), max([part.max_us for part in left])
-        return Tally(
-            self.total - other.total,
-            self.errors - other.errors,
-            self.timed - other.timed,
-            self.sum_us - other.sum_us,
             low,
             high,
         )
@@ -111,27 +97,17 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     late: int = 0
     clock_skewed: int = 0
 
-
-def _added(slots: Sequence[Slot], arrived: Sequence[Arrived], all_cells: Sequence[bytes]) -> list[Slot]:
-    """Each slot with what comes to it; its cells are that already."""
-    errors = [slot.error_cells for slot in slots]
-    more = [(one.error_keys, one.error_counts) for one in arrived]
-    if any(len(keys) for keys, _ in more):
-        errors = cells.add(errors, *cells.joined(more), [0, *itertools.accumulate(len(keys) for keys, _ in more)])
-    return [
-        Slot(
-            packed,
-            error_cells,
-            _add_tallies(slot.stages, more.stages),
-            _add_counts(slot.event_types, more.event_types),
-            slot.late + more.late,
-            slot.clock_skewed + more.clock_skewed,
-        )
-        for slot, more, packed, error_cells in zip(slots, arrived, all_cells, errors, strict=True)
-    ]
+    def packed(self) -> Slot:
+        """As a slot to which nothing else came."""
+        packed = cells.pack(self.keys, self.counts), cells.pack(self.error_keys, self.error_counts)
+        return Slot(*packed, self.stages, self.event_types, self.late, self.clock_skewed)
 
 
-def _add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, Tally]:
+NO_SLOT: Final = Slot()
+
+
+def add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, Tally]:
+    """The sums over both, by stage."""
     if not known:
         return more
     sums = dict(known)
@@ -140,7 +116,8 @@ def _add_tallies(known: dict[int, Tally], more: dict[int, Tally]) -> dict[int, T
     return sums
 
 
-def _add_counts(known: dict[int, int], more: dict[int, int]) -> dict[int, int]:
+def add_counts(known: dict[int, int], more: dict[int, int]) -> dict[int, int]:
+    """The sums of both, by number."""
     if not known:
         return more
     sums = dict(known)
@@ -149,7 +126,25 @@ def _add_counts(known: dict[int, int], more: dict[int, int]) -> dict[int, int]:
     return sums
 
 
-NO_SLOT: Final = Slot()
+class Sums(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What slots hold beside their cells: of one of them, or of all of a window."""
+
+    stages: dict[int, Tally]
+    event_types: dict[int, int]
+    late: int
+    clock_skewed: int
+
+    def plus(self, more: "Sums | Slot | Arrived") -> "Sums":
+        """The sums with more."""
+        return Sums(
+            add_tallies(self.stages, more.stages),
+            add_counts(self.event_types, more.event_types),
+            self.late + more.late,
+            self.clock_skewed + more.clock_skewed,
+        )
+
+
+NO_SUMS: Final = Sums({}, {}, 0, 0)
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -175,90 +170,47 @@ class State(msgspec.Struct, frozen=True, gc=False):
     """One system's window and meta."""
 
     meta: Meta = Meta()
-    slots: dict[int, Slot] = {}
-    """By the slot's first millisecond."""
+    slots: dict[int, bytes] = {}
+    """As they are stored in STATE_FORMAT, by the slot's first millisecond."""
     cells: bytes = EMPTY
     """Those of all slots added together."""
-    sums: Slot = NO_SLOT
+    sums: bytes = msgspec.msgpack.encode(NO_SUMS)
     """All else of the slots added together, so that a step costs as much as what comes and goes, not as the window."""
+    values: list[list[int]] = []
+    """In µs, at PERCENTILES: of all `cells`, then of those of each stage that has some."""
     packed: int = 0
-    """Bytes of the slots' cells."""
+    """Bytes of the slots."""
 
-    def before(self, start_ms: int) -> frozenset[int]:
-        """The slots before `start_ms`."""
-        return frozenset([start for start in self.slots if start < start_ms])
+    def opened(self) -> dict[int, Slot]:
+        """The slots."""
+        return {start: open_slot(value) for start, value in self.slots.items()}
 
-    def sums_without(self, gone: Collection[int]) -> Slot:
-        """The sums without these slots."""
-        return _without(self.sums, self.slots, gone) if gone else self.sums
+    def held_from(self, start_ms: int) -> Sums:
+        """The sums of the slots from `start_ms` on, whose numbers are those that may not be given anew."""
+        kept = (open_slot(value) for start, value in self.slots.items() if start >= start_ms)
+        return functools.reduce(Sums.plus, kept, NO_SUMS)
 
-    def carry(self, gone: Collection[int], sums: Slot, arrived: dict[int, Arrived], meta: Meta) -> "State":
-        """The state without the slots that are gone, `sums` being those without them, and with what arrived."""
-        if not gone and not arrived:
-            return msgspec.structs.replace(self, meta=meta)
-        slots, comes = dict(self.slots), list(arrived.values())
-        leaving = [slots.pop(start) for start in gone]
-        before = [slots.get(start, NO_SLOT) for start in arrived]
-        window, of_slots = cells.carry(
-            self.cells,
-            [slot.cells for slot in leaving],
-            [slot.cells for slot in before],
-            [(one.keys, one.counts) for one in comes],
-        )
-        after = _added(before, comes, of_slots)
-        slots.update(zip(arrived, after, strict=True))
-        packed = self.packed + _packed(after) - _packed([*leaving, *(one for one in before if one is not NO_SLOT)])
-        return State(meta, slots, window, functools.reduce(_plus, comes, sums), packed)
+    def summed(self) -> Sums:
+        """All of the slots but their cells, added together."""
+        return _read_sums.decode(self.sums)
+
+
+def from_stored(meta: Meta, values: dict[int, bytes]) -> State:
+    """A state with its slots as they are stored added up. Raises CorruptEntryError or NewerFormatError."""
+    slots = {start: decode_slot(value) for start, value in values.items()}
+    values = {
+        start: value if value[0] == STATE_FORMAT else encode_slot(slots[start]) for start, value in values.items()
+    }
+    counted = histogram.sum_cells(*cells.joined([cells.unpack(slot.cells) for slot in slots.values()]))
+    packed = cells.pack(*counted)
+    sums = functools.reduce(Sums.plus, slots.values(), NO_SUMS)
+    of_values = sum(map(len, values.values()))
+    return State(meta, values, packed, encode_sums(sums), cells.percentiles(PERCENTILES, packed), of_values)
 
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
     """A state with its slots added up."""
-    keys, counts = histogram.sum_cells(*cells.joined([cells.unpack(slot.cells) for slot in slots.values()]))
-    sums = functools.reduce(_plus, slots.values(), NO_SLOT)
-    return State(meta, slots, cells.pack(keys, counts), sums, _packed(slots.values()))
-
-
-def _packed(slots: Collection[Slot]) -> int:
-    return sum(len(slot.cells) + len(slot.error_cells) for slot in slots)
-
-
-def _plus(sums: Slot, more: Slot | Arrived) -> Slot:
-    """The sums with those of a slot; they have no cells."""
-    return Slot(
-        stages=_add_tallies(sums.stages, more.stages),
-        event_types=_add_counts(sums.event_types, more.event_types),
-        late=sums.late + more.late,
-        clock_skewed=sums.clock_skewed + more.clock_skewed,
-    )
-
-
-def _without(sums: Slot, slots: dict[int, Slot], gone: Collection[int]) -> Slot:
-    """The sums of slots without those that are gone; only where an extreme leaves with them are those that are kept looked at."""
-    leaving = functools.reduce(_plus, [slots[start] for start in gone])
-    stages, event_types = dict(sums.stages), dict(sums.event_types)
-    for number, tally in leaving.stages.items():
-        if tally.total < stages[number].total:
-            stages[number] = stages[number].less(tally, functools.partial(_tallies_of, number, slots, gone))
-        else:
-            del stages[number]
-    for number, count in leaving.event_types.items():
-        event_types[number] -= count
-        if not event_types[number] and not any(number in slot.event_types for slot in _others(slots, gone)):
-            del event_types[number]
-    return Slot(
-        stages=stages,
-        event_types=event_types,
-        late=sums.late - leaving.late,
-        clock_skewed=sums.clock_skewed - leaving.clock_skewed,
-    )
-
-
-def _tallies_of(stage: int, slots: dict[int, Slot], gone: Collection[int]) -> list[Tally]:
-    return [slot.stages[stage] for slot in _others(slots, gone) if stage in slot.stages]
-
-
-def _others(slots: dict[int, Slot], gone: Collection[int]) -> list[Slot]:
-    return [slot for start, slot in slots.items() if start not in gone]
+    return from_stored(meta, {start: encode_slot(slot) for start, slot in slots.items()})
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -266,7 +218,8 @@ def encode_meta(meta: Meta) -> bytes:
 
 
 _read_meta = msgspec.msgpack.Decoder(Meta)
-_read_sums = msgspec.msgpack.Decoder(tuple[dict[int, Tally], dict[int, int], int, int])
+_read_sums = msgspec.msgpack.Decoder(Sums)
+encode_sums = msgspec.msgpack.Encoder().encode
 
 
 def decode_meta(data: bytes) -> Meta:
@@ -280,7 +233,7 @@ def decode_meta(data: bytes) -> Meta:
 
 def encode_slot(slot: Slot) -> bytes:
     """All cells, the cells of errors, and the sums."""
-    sums = msgspec.msgpack.encode((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
+    sums = encode_sums((slot.stages, slot.event_types, slot.late, slot.clock_skewed))
     parts = b"".join((slot.cells, slot.error_cells, sums))
     return _SEAL.pack(STATE_FORMAT, crc32(parts, len(parts), STATE_FORMAT)) + parts
 
@@ -292,12 +245,17 @@ def decode_slot(data: bytes) -> Slot:
     if len(data) < _SEAL.size or zlib.crc32(memoryview(data)[_SEAL.size :], begun) != _SEAL.unpack_from(data)[1]:
         raise CorruptEntryError("a slot's checksum does not match")
     try:
-        all_cells, at = cells.cut(data, _SEAL.size)
-        errors, at = cells.cut(data, at) if data[0] > 1 else (EMPTY, at)
-        sums = _read_sums.decode(memoryview(data)[at:])
+        return open_slot(data)
     except (struct.error, ValueError, msgspec.MsgspecError) as error:
         raise CorruptEntryError("a slot cannot be read") from error
-    return Slot(all_cells, errors, *sums)
+
+
+def open_slot(data: bytes) -> Slot:
+    """A slot that is known to be whole. Raises ValueError, struct.error or msgspec.MsgspecError where it is none."""
+    all_cells, at = cells.cut(data, _SEAL.size)
+    errors, at = cells.cut(data, at) if data[0] > 1 else (EMPTY, at)
+    sums = _read_sums.decode(memoryview(data)[at:])
+    return Slot(all_cells, errors, sums.stages, sums.event_types, sums.late, sums.clock_skewed)
 
 
 def _check_format(data: bytes) -> None:

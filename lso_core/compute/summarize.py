@@ -4,24 +4,24 @@ from typing import Final
 
 import msgspec
 
-from lso_core.compute import cells, classify
+from lso_core.compute import classify
 from lso_core.compute.runs import Runs
-from lso_core.compute.state import NO_EVENTS, State, Tally
+from lso_core.compute.state import NO_EVENTS, Meta, State, Sums, Tally
 from lso_core.model import times
 from lso_core.model.snapshots import Details, Figures, Latency, StageSummary, Summary, Verdict
 from lso_core.model.systems import System
 
 NO_RUNS: Final = Runs()
-PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 
 def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State, Summary]:
     """The summary at the state's `as_of`, and the state with the judgement in its meta."""
-    by_stage = dict(sorted(state.sums.stages.items()))
+    sums = state.summed()
+    by_stage = dict(sorted(sums.stages.items()))
     overall, *others = by_stage.values() or (NO_EVENTS,)
     for tally in others:
         overall = overall.plus(tally)
-    latency, *by_number = _latencies(state, overall, by_stage)
+    latency, *by_number = _latencies(state.values, overall, by_stage)
     meta = state.meta
     judgement = classify.judge(
         classify.Measured(overall.total, overall.errors, latency.p95, meta.last_counted_ms, runs.trouble),
@@ -46,7 +46,7 @@ def summarize(state: State, system: System, runs: Runs = NO_RUNS) -> tuple[State
             last_event_at=times.to_text_or_none(meta.last_event_ms),
             last_ok_at=times.to_text_or_none(meta.last_ok_ms),
         ),
-        _details(state, by_stage, latency, by_number),
+        _details(meta, sums, by_stage, latency, by_number),
         _steady_until(state, system, runs),
     )
     return state, summary
@@ -58,11 +58,10 @@ def _steady_until(state: State, system: System, runs: Runs) -> int | None:
     return times.earliest(leaves_ms, runs.due_ms)
 
 
-def _details(state: State, by_stage: dict[int, Tally], latency: Latency, by_number: list[Latency]) -> Details:
-    sums, names = state.sums, state.meta.event_types
-    event_types = {names[number]: count for number, count in sorted(sums.event_types.items())}
+def _details(meta: Meta, sums: Sums, by_stage: dict[int, Tally], latency: Latency, by_number: list[Latency]) -> Details:
+    event_types = {meta.event_types[number]: count for number, count in sorted(sums.event_types.items())}
     stages = {
-        state.meta.stages[number - 1]: StageSummary(tally.total, tally.errors, _rate(tally), of_stage)
+        meta.stages[number - 1]: StageSummary(tally.total, tally.errors, _rate(tally), of_stage)
         for (number, tally), of_stage in zip(by_stage.items(), by_number, strict=True)
         if number
     }
@@ -73,13 +72,12 @@ def _rate(tally: Tally) -> float | None:
     return tally.errors / tally.total if tally.total else None
 
 
-def _latencies(state: State, overall: Tally, by_stage: dict[int, Tally]) -> list[Latency]:
+def _latencies(found: list[list[int]], overall: Tally, by_stage: dict[int, Tally]) -> list[Latency]:
     """The distributions over all stages and of each stage."""
     timed = [number for number, tally in by_stage.items() if tally.timed]
     if not timed:
         return [Latency()] * (1 + len(by_stage))
     # The cells of each stage lie together and in its order, and every stage that has cells is among the timed.
-    found = cells.percentiles(PERCENTILES, state.cells, len(timed))
     values = dict(zip(timed, found[1:], strict=True))
     of_all = _latency(found[0], overall)
     if len(by_stage) == 1:

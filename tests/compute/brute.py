@@ -126,7 +126,7 @@ def as_values(state: State) -> dict[str, Any]:
         )
 
     return {
-        "slots": {start: slot_values(slot) for start, slot in state.slots.items()},
+        "slots": {start: slot_values(slot) for start, slot in state.opened().items()},
         "cells": cells(*(part.tolist() for part in unpack(state.cells))),
         "as_of": meta.as_of_ms,
         "last": (meta.last_event_ms, meta.last_counted_ms, meta.last_ok_ms),

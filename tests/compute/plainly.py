@@ -5,11 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from lso_core.compute import cells, checksum, columns, grouping, histogram, kernel, parts, ranks, rollups
+from lso_core.compute import carrying, cells, checksum, columns, grouping, histogram, kernel, parts, ranks, rollups
 
 _COMPILED = (
-    (cells, "_compiled"),
-    (cells, "_compiled_carry"),
+    (carrying, "_compiled"),
     (cells, "_compiled_percentiles"),
     (checksum, "_compiled"),
     (columns, "_compiled"),

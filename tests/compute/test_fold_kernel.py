@@ -2,21 +2,20 @@
 
 import struct
 import zlib
-from collections import Counter
 from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lso_core.compute import cells, checksum, columns, grouping, histogram, rollups
 from lso_core.compute.columns import Columns, CorruptEntryError, NewerFormatError
 from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.histogram import HIGHEST_US, INDEX_BITS
-from lso_core.compute.state import Meta, Slot, State, Tally, encode_meta, encode_slot
+from lso_core.compute.state import Meta, Slot, State, Tally, encode_meta
 from lso_core.compute.summarize import summarize
 from lso_core.model import snapshots, times
 from lso_core.model.events import Event
@@ -91,12 +90,11 @@ def told(steps: list[list[tuple[int, bytes]]], later_ms: int) -> list[Any]:
         folded = fold(state, arrivals, WINDOW, step[-1][0] + 1 + later_ms)
         state, summary = summarize(folded.state, SYSTEM)
         found += [
-            {start: encode_slot(slot) for start, slot in state.slots.items()},
-            list(state.slots),
+            list(state.slots.items()),
             encode_meta(state.meta),
-            state.cells,
+            (state.cells, state.sums, state.values, state.packed),
             [rollups.encode(row) for row in folded.rows],
-            (folded.touched, folded.dropped),
+            (list(folded.touched.items()), folded.dropped),
             snapshots.encode(summary),
             snapshots.encode_details(summary),
         ]
@@ -128,26 +126,6 @@ def packed(table: list[tuple[int, int]]) -> bytes:
     return cells.pack(column(table, 0), column(table, 1))
 
 
-@given(st.lists(st.tuples(tables, tables), min_size=1, max_size=5))
-@example([([(at, 255) for at in range(0, 600, 2)], [(3, 1), (255, 255), (256, 1)])])
-@example([([(at * 256, 1) for at in range(1, 60)], [(at * 256 - 1, 1) for at in range(1, 60)])])
-@settings(max_examples=120)
-def test_packed_cells_are_added_to_as_their_widths_come_and_go(
-    pairs: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]],
-) -> None:
-    more = [cell for _, one in pairs for cell in one]
-    bounds = [0, *np.cumsum([len(one) for _, one in pairs]).tolist()]
-    args = [packed(table) for table, _ in pairs], column(more, 0), column(more, 1), bounds
-    compiled = cells.add(*args)
-    with plainly():
-        assert cells.add(*args) == compiled
-    for (table, one), found in zip(pairs, compiled, strict=True):
-        sums = dict(table)
-        for key, count in one:
-            sums[key] = sums.get(key, 0) + count
-        assert dict(zip(*(part.tolist() for part in cells.unpack(found)), strict=True)) == sums
-
-
 @given(st.lists(st.tuples(st.integers(-(1 << 62), 1 << 62) | st.integers(-3, 30), st.integers(-2, 2)), max_size=200))
 def test_cells_in_any_order_are_added_up(table: list[tuple[int, int]]) -> None:
     compiled = histogram.sum_cells(column(table, 0), column(table, 1))
@@ -174,27 +152,6 @@ def test_two_tables_are_added_up(one: list[tuple[int, int]], other: list[tuple[i
     assert [part.tolist() for part in compiled] == [part.tolist() for part in plain]
 
 
-@given(tables, st.lists(tables, max_size=4), st.lists(tables, max_size=4))
-def test_cells_are_carried_on_without_those_that_are_gone(
-    kept: list[tuple[int, int]], gone: list[list[tuple[int, int]]], more: list[list[tuple[int, int]]]
-) -> None:
-    sums = Counter(dict(kept))
-    for table in gone:
-        sums.update(dict(table))
-    held = packed(sorted(sums.items()))
-    comes = [(column(table, 0), column(table, 1)) for table in more]
-    args = held, [packed(table) for table in gone], [packed(kept)] * len(more), comes
-    compiled = cells.carry(*args)
-    with plainly():
-        assert cells.carry(*args) == compiled
-    after = Counter(dict(kept))
-    for table in more:
-        after.update(dict(table))
-    window, slots = compiled
-    assert window == packed(sorted(after.items()))
-    assert slots == [packed(sorted((Counter(dict(kept)) + Counter(dict(table))).items())) for table in more]
-
-
 cells_of_stages = st.dictionaries(
     st.integers(0, (66 << INDEX_BITS) - 1) | st.integers(0, 40), st.integers(1, 10**9), min_size=1, max_size=200
 )
@@ -203,7 +160,7 @@ cells_of_stages = st.dictionaries(
 @given(cells_of_stages, st.lists(st.floats(0, 100), min_size=1, max_size=6).map(sorted))
 def test_percentiles_are_the_same_with_and_without_kernels(table: dict[int, int], wanted: list[float]) -> None:
     ordered = sorted(table.items())
-    args = tuple(wanted), packed(ordered), len({key >> INDEX_BITS for key in table})
+    args = tuple(wanted), packed(ordered)
     compiled = cells.percentiles(*args)
     with plainly():
         assert cells.percentiles(*args) == compiled
@@ -221,7 +178,6 @@ def test_a_checksum_is_that_of_zlib(some: bytes, size: int, before: int) -> None
 
 def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
     whole = packed([(3, 1), (900, 2), (40_000, 300)])
-    none = np.empty(0, np.int64)
     for wrong in (
         whole[:-1],
         whole + b"\0",
@@ -230,11 +186,7 @@ def test_cells_that_are_cut_off_or_of_no_width_are_refused() -> None:
         struct.pack("<IBB", 1 << 31, 8, 8),
     ):
         with pytest.raises(ValueError, match="not packed"):
-            cells.add([wrong], none, none, [0, 0])
-        with pytest.raises(ValueError, match="not packed"):
-            cells.carry(wrong, [], [], [])
-        with pytest.raises(ValueError, match="not packed"):
-            cells.carry(cells.EMPTY, [wrong], [], [])
+            cells.percentiles((50.0,), wrong)
 
 
 def test_a_row_is_not_made_of_slots_that_are_not_as_they_should_be() -> None:

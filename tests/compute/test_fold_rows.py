@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lso_core.compute import histogram, rollups
 from lso_core.compute.fold import fold, unwritten
 from lso_core.compute.rollups import Rollup
-from lso_core.compute.state import Meta, State, decode_meta, decode_slot, encode_meta, encode_slot, from_slots
+from lso_core.compute.state import Meta, State, decode_meta, decode_slot, encode_meta, from_slots
 from lso_core.model import times
 from lso_core.model.events import OTHER, STAGES, Event
 from lso_core.model.rollups import Width
@@ -90,7 +90,7 @@ def run(turns: Sequence[Turn]) -> tuple[State, list[Rollup], list[tuple[Sent, Wi
         assert [row.start_ms for row in folded.rows] == sorted({row.start_ms for row in folded.rows})
         rows += [rollups.decode(rollups.encode(row)) for row in folded.rows]
         sent += [(Sent(at, event), window) for at, some in batches for event in some]
-        slots = {start: decode_slot(encode_slot(slot)) for start, slot in folded.state.slots.items()}
+        slots = {start: decode_slot(value) for start, value in folded.state.slots.items()}
         state = from_slots(decode_meta(encode_meta(folded.state.meta)), slots)
     return state, rows, sent
 
@@ -98,7 +98,7 @@ def run(turns: Sequence[Turn]) -> tuple[State, list[Rollup], list[tuple[Sent, Wi
 def check(state: State, rows: Sequence[Rollup], sent: Sequence[tuple[Sent, Window]]) -> None:
     """Every minute of rows and slots is what a count one by one finds in it."""
     assert all(row.start_ms < state.meta.written_ms for row in rows)
-    found = {row.start_ms: row for row in rollups.merge([*rows, *unwritten(state.meta, state.slots)], Width.MINUTE)}
+    found = {row.start_ms: row for row in rollups.merge([*rows, *unwritten(state.meta, state.opened())], Width.MINUTE)}
     minutes: dict[int, list[tuple[Sent, Window]]] = defaultdict(list)
     for one, window in sent:
         minutes[one.time_ms // MINUTE * MINUTE].append((one, window))
@@ -191,7 +191,7 @@ def test_a_minute_with_nothing_but_heartbeats_has_a_row_without_stages() -> None
 def test_the_window_of_a_state_from_before_there_were_rows_becomes_history() -> None:
     arrivals = [arrival(M + at * 20_000, [event(M + at * 20_000)]) for at in range(10)]
     before = fold(State(), arrivals, Window(300), M + 190_000).state
-    old = from_slots(Meta(before.meta.as_of_ms, before.meta.stages, before.meta.event_types), before.slots)
+    old = from_slots(Meta(before.meta.as_of_ms, before.meta.stages, before.meta.event_types), before.opened())
     rows = fold(old, [], Window(300), M + 195_000).rows
     assert [(row.start_ms - M, row.stages[""].total) for row in rows] == [(0, 3), (MINUTE, 3), (2 * MINUTE, 3)]
 
@@ -203,7 +203,7 @@ def test_stage_numbers_that_are_given_anew_do_not_mix_up_names() -> None:
         for turn, at in enumerate(range(M, M + 6 * 40_000, 40_000))
     ]
     state, rows, sent = run(turns)
-    merged = rollups.merge([*rows, *unwritten(state.meta, state.slots)], Width.HOUR)
+    merged = rollups.merge([*rows, *unwritten(state.meta, state.opened())], Width.HOUR)
     totals = Counter[str]()
     for row in merged:
         totals.update({name: tally.total for name, tally in row.stages.items()})

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXACT = Path(__file__).with_name("exact.c")
 FLAGS = ("-std=c11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")  # fmt: skip
-NAMES = ("reader", "batches", "arrow", "fold_kernel", "fold", "fold_rows", "histogram", "ranks", "series")
+NAMES = ("reader", "batches", "arrow", "fold_kernel", "fold", "fold_rows", "carrying", "histogram", "ranks", "series")
 TESTS = tuple(f"tests/compute/test_{name}.py" for name in NAMES)
 GUARDED = {"events": "lso_read", "arrow": "lso_read_arrow"}
 """What of a source is given memory of just the right size before it runs."""

@@ -31,7 +31,7 @@ def rows_of(turns: Sequence[Turn]) -> tuple[list[Rollup], list[tuple[Sent, bool]
     """Everything that is known after some folds, and the counted events with whether each was late."""
     state, rows, sent = run(turns)
     counted = [(one, one.late(window)) for one, window in sent if not one.lifecycle]
-    return [*rows, *unwritten(state.meta, state.slots)], counted
+    return [*rows, *unwritten(state.meta, state.opened())], counted
 
 
 def lines(rows: Sequence[Rollup], grid: Grid, metrics: Sequence[Metric], *, by_stage: bool = False) -> list[Line]:

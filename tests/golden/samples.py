@@ -86,8 +86,8 @@ def written() -> dict[str, bytes]:
     return {
         "columns": columns.encode(cut),
         "meta": state.encode_meta(judged.meta),
-        "slot": state.encode_slot(max(judged.slots.items())[1]),
-        "rollup": rollups.encode(rollups.merge([*folded.rows, *unwritten(judged.meta, judged.slots)], Width.DAY)[0]),
+        "slot": max(judged.slots.items())[1],
+        "rollup": rollups.encode(rollups.merge([*folded.rows, *unwritten(judged.meta, judged.opened())], Width.DAY)[0]),
         "run": runs.encode_run(_runs().watched["r1"]),
         "run-tally": runs.encode_tally(_runs().tally),
         **{f"body-{kind.name.lower()}": columns.pack_body(text, kind) for kind, text in BODIES.items()},

@@ -121,12 +121,25 @@ void bytes_add_number(struct bytes *bytes, uint32_t number)
         add_tagged(bytes, 0xCE, number, 4);
 }
 
-void bytes_add_integer(struct bytes *bytes, int64_t number)
+void bytes_add_unsigned(struct bytes *bytes, uint64_t number)
 {
-    if (number >= 0 && number <= UINT32_MAX)
+    if (number <= UINT32_MAX)
         bytes_add_number(bytes, (uint32_t)number);
     else
+        add_tagged(bytes, 0xCF, number, 8);
+}
+
+void bytes_add_integer(struct bytes *bytes, int64_t number)
+{
+    if (number >= 0)
+        bytes_add_unsigned(bytes, (uint64_t)number);
+    else
         add_tagged(bytes, 0xD3, (uint64_t)number, 8);
+}
+
+void bytes_add_nil(struct bytes *bytes)
+{
+    add_tagged(bytes, 0xC0, 0, 0);
 }
 
 void bytes_add_head(struct bytes *bytes, uint32_t length)

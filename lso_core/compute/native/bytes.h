@@ -25,7 +25,9 @@ void bytes_add_array(struct bytes *bytes, uint32_t count);
 void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length);
 void bytes_add_map(struct bytes *bytes, uint32_t count);
 void bytes_add_number(struct bytes *bytes, uint32_t number);
+void bytes_add_unsigned(struct bytes *bytes, uint64_t number);
 void bytes_add_integer(struct bytes *bytes, int64_t number);
+void bytes_add_nil(struct bytes *bytes);
 
 /* The head of `length` bytes that follow. */
 void bytes_add_head(struct bytes *bytes, uint32_t length);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, HEAD = 6 };
+enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, HEAD = LSO_TABLE_HEAD };
 
 static void insert_sorted(struct lso_item *items, size_t count)
 {
@@ -195,17 +195,25 @@ static int width_of(uint64_t most)
     return most >> 8 == 0 ? 1 : most >> 16 == 0 ? 2 : most >> 32 == 0 ? 4 : 8;
 }
 
+int64_t lso_table_size(const uint8_t *packed, int64_t size)
+{
+    uint32_t count;
+    if (size < HEAD || !lso_is_width(packed[4]) || !lso_is_width(packed[5]))
+        return -1;
+    memcpy(&count, packed, sizeof count);
+    uint64_t needed = (uint64_t)count * (packed[4] + packed[5]) + HEAD;
+    return needed <= (uint64_t)size ? (int64_t)needed : -1;
+}
+
 int64_t lso_cells_in(const uint8_t *packed, int64_t size)
 {
+    uint32_t count;
     if (size == 0)
         return 0;
-    if (size < HEAD)
+    if (lso_table_size(packed, size) != size)
         return -1;
-    uint32_t count;
     memcpy(&count, packed, sizeof count);
-    if (!lso_is_width(packed[4]) || !lso_is_width(packed[5]))
-        return -1;
-    return (uint64_t)count * (packed[4] + packed[5]) + HEAD == (uint64_t)size ? (int64_t)count : -1;
+    return count;
 }
 
 void lso_unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts)
@@ -377,42 +385,21 @@ static int64_t add_anew(const uint8_t *packed, size_t count, const int64_t *keys
     return pack(&sum, out, room);
 }
 
-/* Words of scratch that any of the tables needs; 0 where one is none. */
-static size_t scratch_for(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *bounds)
+int64_t lso_add_packed(const uint8_t *packed, int64_t size, const int64_t *keys, const int64_t *counts, int64_t more,
+                       uint8_t *out, int64_t room)
 {
-    size_t most = 1;
-    for (int64_t at = 0; at < tables; at++) {
-        int64_t count = lso_cells_in(packed[at], sizes[at]), more = bounds[at + 1] - bounds[at];
-        if (count < 0 || more < 0 || more > INT64_MAX / 64)
-            return 0;
-        size_t needed = 4 * (size_t)count + 2 * (size_t)more;
-        most = needed > most ? needed : most;
-    }
-    return most > SIZE_MAX / sizeof(uint64_t) ? 0 : most;
-}
-
-LSO_EXPORT int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
-                              const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends)
-{
-    size_t words = scratch_for(tables, packed, sizes, bounds);
-    if (!words)
+    int64_t count = lso_cells_in(packed, size);
+    if (count < 0 || more < 0 || more > INT64_MAX / 128)
         return -2;
-    uint64_t *scratch = malloc(words * sizeof *scratch);
+    size_t old = (size_t)count, new = (size_t)more;
+    uint64_t *scratch = malloc((4 * old + 2 * new + 1) * sizeof *scratch);
     if (!scratch)
         return -1;
-    int64_t used = 0;
-    for (int64_t at = 0; at < tables && used >= 0; at++) {
-        size_t count = (size_t)lso_cells_in(packed[at], sizes[at]), more = (size_t)(bounds[at + 1] - bounds[at]);
-        const int64_t *own_keys = keys + bounds[at], *own_counts = counts + bounds[at];
-        int64_t size = add_in_place(packed[at], count, own_keys, own_counts, more, (struct place *)scratch, out + used,
-                                    room - used);
-        if (!size)
-            size = add_anew(packed[at], count, own_keys, own_counts, more, scratch, out + used, room - used);
-        used = size < 0 ? -1 : used + size;
-        ends[at] = used;
-    }
+    int64_t used = add_in_place(packed, old, keys, counts, new, (struct place *)scratch, out, room);
+    if (!used)
+        used = add_anew(packed, old, keys, counts, new, scratch, out, room);
     free(scratch);
-    return used < 0 ? -1 : 0;
+    return used;
 }
 
 /* How many cells tables have together; -1 where one is none. */
@@ -477,9 +464,8 @@ static int64_t change(const uint8_t *packed, int64_t held, const int64_t *keys, 
     return size;
 }
 
-/* The window of lso_carry. How many bytes it takes, or what is wrong. */
-static int64_t carry_window(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
-                            const int64_t *counts, int64_t more, uint8_t *out, int64_t room)
+int64_t lso_carry_packed(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+                         const int64_t *counts, int64_t more, uint8_t *out, int64_t room)
 {
     int64_t held = lso_cells_in(packed[0], sizes[0]), less = cells_in_all(gone, packed + 1, sizes + 1);
     if (held < 0 || less < 0 || more < 0 || more > INT64_MAX / 128)
@@ -496,20 +482,4 @@ static int64_t carry_window(int64_t gone, const uint8_t *const *packed, const in
         size = change(packed[0], held, sums, sums + changes, found, out, room);
     free(sums);
     return found < 0 ? -1 : size;
-}
-
-LSO_EXPORT int lso_carry(int64_t gone, int64_t tables, const uint8_t *const *packed, const int64_t *sizes,
-                         const int64_t *keys, const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room,
-                         int64_t *ends)
-{
-    int64_t used = carry_window(gone, packed, sizes, keys, counts, bounds[tables], out, room);
-    if (used < 0)
-        return (int)used;
-    ends[0] = used;
-    int64_t before = 1 + gone;
-    int status = lso_add_packed(tables, packed + before, sizes + before, keys, counts, bounds, out + used, room - used,
-                                ends + 1);
-    for (int64_t at = 1; at <= tables; at++)
-        ends[at] += used;
-    return status;
 }

@@ -40,19 +40,23 @@ int64_t lso_cells_in(const uint8_t *packed, int64_t size);
 /* Its keys and counts. */
 void lso_unpack(const uint8_t *packed, size_t count, uint64_t *keys, uint64_t *counts);
 
-/* Adds cells to packed ones, for many tables at once.
+/* How many of `size` bytes the packed table takes that they begin with; -1 where they begin with none. */
+int64_t lso_table_size(const uint8_t *packed, int64_t size);
+
+/* What an added cell may take at most, and the head of a table. */
+enum { LSO_CELL_BYTES = 16, LSO_TABLE_HEAD = 6 };
+
+/* Adds cells to packed ones.
 
    Packed, little-endian: how many (4 bytes), width of a step, width of a count; the steps from each key to the next, and
-   the counts. Table i is `packed[i]` of `sizes[i]` bytes (0: it is empty), to which come the cells of `keys` and
-   `counts` from `bounds[i]` up to `bounds[i + 1]`, ascending. The sums are packed one after another into the `room`
-   bytes at `out`, table i up to `ends[i]`. Returns 0; -1 without memory or room, -2 for a table that is none. */
-int lso_add_packed(int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
-                   const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
+   the counts. To the table of `size` bytes (0: it is empty) come `more` cells with ascending keys. The sum is packed into
+   the `room` bytes at `out`. Returns how many it took; -1 without memory or room, -2 for a table that is none. */
+int64_t lso_add_packed(const uint8_t *packed, int64_t size, const int64_t *keys, const int64_t *counts, int64_t more,
+                       uint8_t *out, int64_t room);
 
-/* Carries a window on: `packed[0]` is its table, then come `gone` tables that leave it, then `tables` slots of it, to each of
-   which come cells as in lso_add_packed, and so to the window. At `out` the window is packed, up to `ends[0]`, and behind it
-   the slots. No cell of the window has a count of 0. Returns as lso_add_packed. */
-int lso_carry(int64_t gone, int64_t tables, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
-              const int64_t *counts, const int64_t *bounds, uint8_t *out, int64_t room, int64_t *ends);
+/* The same of a window: `packed[0]` is its table, from which `gone` tables behind it leave, and to which `more` cells come
+   in any order. No cell of it has a count of 0. */
+int64_t lso_carry_packed(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
+                         const int64_t *counts, int64_t more, uint8_t *out, int64_t room);
 
 #endif

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bytes.h"
 #include "cells.h"
 #include "crc.h"
 
@@ -12,14 +11,6 @@ enum { ERROR = 1, HAS_TS = 2, HAS_LATENCY = 4 }; /* flags of an event in its blo
 enum { INDEX_BITS = 15, SUB_BITS = 11, HALF = 1 << (SUB_BITS - 1) };
 enum { IS_ERROR = 1, IS_TIMED = 2, IS_LATE = 4, VALUE_FLAGS = 3 }; /* beside a latency */
 enum { SHOWN = 1, LATE = 2, SKEWED = 4 };                           /* of a kind */
-
-/* Of the counted events of a number and a stage; the fields from TOTAL to MAX are those of a Tally. */
-enum { GROUP_NUMBER, GROUP_STAGE, GROUP_TOTAL, GROUP_ERRORS, GROUP_TIMED, GROUP_SUM, GROUP_MIN, GROUP_MAX, GROUP_LATE,
-       GROUP_CELLS, GROUP_ERROR_CELLS, /* up to where they are */
-       GROUP_FIELDS };
-
-/* Of the events of a number and a type. */
-enum { KIND_NUMBER, KIND_TYPE, KIND_SHOWN, KIND_LATE, KIND_SKEWED, KIND_FIELDS };
 
 static const int64_t HIGHEST_US = 7 * INT64_C(86400000000);
 
@@ -148,14 +139,15 @@ struct block {
     int64_t count, base, arrived, start, stages_count, types_count;
 };
 
-static int read_block(const uint8_t *data, int64_t size, const int64_t *told, const uint8_t *tables,
-                      int64_t tables_size, struct block *block)
+static int read_block(const struct lso_blocks *blocks, const int64_t *told, struct block *block)
 {
+    const uint8_t *data = blocks->data, *tables = blocks->tables;
+    int64_t tables_size = blocks->tables_size;
     uint8_t widths[4];
     const uint8_t *columns[4];
     for (int at = 0; at < 4; at++)
         widths[at] = (uint8_t)(told[LSO_BLOCK_WIDTHS] >> (8 * at));
-    if (!find_columns(data, size, told[LSO_BLOCK_AT], told[LSO_BLOCK_COUNT], widths, columns))
+    if (!find_columns(data, blocks->size, told[LSO_BLOCK_AT], told[LSO_BLOCK_COUNT], widths, columns))
         return 0;
     int64_t stages = told[LSO_BLOCK_STAGES], types = told[LSO_BLOCK_TYPES];
     int64_t stages_count = told[LSO_BLOCK_STAGES_COUNT], types_count = told[LSO_BLOCK_TYPES_COUNT];
@@ -234,49 +226,41 @@ static int take_block(struct work *work, const struct block *block)
     return 1;
 }
 
-/* Where the results go. */
-struct results {
-    int64_t *keys, *counts, *error_keys, *error_counts;
-    int64_t cells, error_cells;
-    struct bytes groups, kinds; /* their fields one after another */
-    struct bytes told;
-};
-
 static void add_to_group(int64_t *group, uint64_t value)
 {
     int64_t latency = (int64_t)(value >> VALUE_FLAGS);
     int timed = (value & IS_TIMED) != 0;
-    group[GROUP_TOTAL]++;
-    group[GROUP_ERRORS] += (value & IS_ERROR) != 0;
-    group[GROUP_LATE] += (value & IS_LATE) != 0;
-    group[GROUP_TIMED] += timed;
-    group[GROUP_SUM] = (int64_t)((uint64_t)group[GROUP_SUM] + (timed ? (uint64_t)latency : 0));
+    group[LSO_GROUP_TOTAL]++;
+    group[LSO_GROUP_ERRORS] += (value & IS_ERROR) != 0;
+    group[LSO_GROUP_LATE] += (value & IS_LATE) != 0;
+    group[LSO_GROUP_TIMED] += timed;
+    group[LSO_GROUP_SUM] = (int64_t)((uint64_t)group[LSO_GROUP_SUM] + (timed ? (uint64_t)latency : 0));
     int64_t low = timed ? latency : HIGHEST_US, high = timed ? latency : 0;
-    if (low < group[GROUP_MIN])
-        group[GROUP_MIN] = low;
-    if (high > group[GROUP_MAX])
-        group[GROUP_MAX] = high;
+    if (low < group[LSO_GROUP_MIN])
+        group[LSO_GROUP_MIN] = low;
+    if (high > group[LSO_GROUP_MAX])
+        group[LSO_GROUP_MAX] = high;
 }
 
-static void end_group(struct results *into, int64_t *group)
+static void end_group(struct lso_grouped *into, int64_t *group)
 {
-    group[GROUP_CELLS] = into->cells;
-    group[GROUP_ERROR_CELLS] = into->error_cells;
-    bytes_add(&into->groups, group, GROUP_FIELDS * sizeof *group);
+    group[LSO_GROUP_CELLS] = into->cells;
+    group[LSO_GROUP_ERROR_CELLS] = into->error_cells;
+    bytes_add(&into->groups, group, LSO_GROUP_FIELDS * sizeof *group);
 }
 
-static void count_cells(const struct work *work, const struct lso_item *items, struct results *into)
+static void count_cells(const struct work *work, const struct lso_item *items, struct lso_grouped *into)
 {
-    int64_t group[GROUP_FIELDS];
+    int64_t group[LSO_GROUP_FIELDS];
     for (size_t at = 0; at < work->counted_count;) {
         uint64_t key = items[at].key, packed = key >> INDEX_BITS;
         if (at == 0 || packed != items[at - 1].key >> INDEX_BITS) {
             if (at > 0)
                 end_group(into, group);
             memset(group, 0, sizeof group);
-            group[GROUP_NUMBER] = (int64_t)((packed >> work->name_bits) + (uint64_t)work->base);
-            group[GROUP_STAGE] = (int64_t)(packed & ((UINT64_C(1) << work->name_bits) - 1));
-            group[GROUP_MIN] = INT64_MAX;
+            group[LSO_GROUP_NUMBER] = (int64_t)((packed >> work->name_bits) + (uint64_t)work->base);
+            group[LSO_GROUP_STAGE] = (int64_t)(packed & ((UINT64_C(1) << work->name_bits) - 1));
+            group[LSO_GROUP_MIN] = INT64_MAX;
         }
         int64_t timed = 0, errors = 0;
         for (; at < work->counted_count && items[at].key == key; at++) {
@@ -299,43 +283,45 @@ static void count_cells(const struct work *work, const struct lso_item *items, s
         end_group(into, group);
 }
 
-static void count_kinds(const struct work *work, const struct lso_item *items, struct results *into)
+static void count_kinds(const struct work *work, const struct lso_item *items, struct lso_grouped *into)
 {
     for (size_t at = 0; at < work->kinds_count;) {
         uint64_t key = items[at].key;
-        int64_t kind[KIND_FIELDS] = {(int64_t)((key >> work->name_bits) + (uint64_t)work->base),
+        int64_t kind[LSO_KIND_FIELDS] = {(int64_t)((key >> work->name_bits) + (uint64_t)work->base),
                                      (int64_t)(key & ((UINT64_C(1) << work->name_bits) - 1))};
         for (; at < work->kinds_count && items[at].key == key; at++) {
-            kind[KIND_SHOWN] += (items[at].value & SHOWN) != 0;
-            kind[KIND_LATE] += (items[at].value & LATE) != 0;
-            kind[KIND_SKEWED] += (items[at].value & SKEWED) != 0;
+            kind[LSO_KIND_SHOWN] += (items[at].value & SHOWN) != 0;
+            kind[LSO_KIND_LATE] += (items[at].value & LATE) != 0;
+            kind[LSO_KIND_SKEWED] += (items[at].value & SKEWED) != 0;
         }
         bytes_add(&into->kinds, kind, sizeof kind);
     }
 }
 
-/* Some rows of fields, and how many of them are of the first one's number. */
-struct rows {
-    const int64_t *at;
-    size_t count, width;
-};
-
-static size_t of_first(const struct rows *rows)
+size_t lso_rows_of_number(const struct lso_rows_of *rows, int64_t number)
 {
     size_t found = 0;
-    while (found < rows->count && rows->at[found * rows->width] == rows->at[0])
+    while (found < rows->count && rows->at[found * rows->width] == number)
         found++;
     return found;
 }
 
-static void skip(struct rows *rows, size_t count)
+void lso_skip_rows(struct lso_rows_of *rows, size_t count)
 {
     rows->at += count * rows->width;
     rows->count -= count;
 }
 
+int64_t lso_sum_of_rows(const struct lso_rows_of *rows, size_t count, int field)
+{
+    int64_t sum = 0;
+    for (size_t at = 0; at < count; at++)
+        sum += rows->at[at * rows->width + (size_t)field];
+    return sum;
+}
+
 /* How many of the first rows have something in a field. */
-static uint32_t with(const struct rows *rows, size_t count, int field)
+static uint32_t with(const struct lso_rows_of *rows, size_t count, int field)
 {
     uint32_t found = 0;
     for (size_t at = 0; at < count; at++)
@@ -344,7 +330,7 @@ static uint32_t with(const struct rows *rows, size_t count, int field)
 }
 
 /* A map from one field to another, where that is not 0. */
-static void tell_map(struct bytes *told, const struct rows *rows, size_t count, int key, int field)
+static void tell_map(struct bytes *told, const struct lso_rows_of *rows, size_t count, int key, int field)
 {
     bytes_add_map(told, with(rows, count, field));
     for (size_t at = 0; at < count; at++) {
@@ -356,69 +342,69 @@ static void tell_map(struct bytes *told, const struct rows *rows, size_t count, 
     }
 }
 
-static void tell_tallies(struct bytes *told, const struct rows *groups, size_t count)
+static void tell_tallies(struct bytes *told, const struct lso_rows_of *groups, size_t count)
 {
     bytes_add_map(told, (uint32_t)count);
     for (size_t at = 0; at < count; at++) {
         const int64_t *group = groups->at + at * groups->width;
-        bytes_add_integer(told, group[GROUP_STAGE]);
-        bytes_add_array(told, GROUP_MAX - GROUP_TOTAL + 1);
-        for (int field = GROUP_TOTAL; field <= GROUP_MAX; field++)
+        bytes_add_integer(told, group[LSO_GROUP_STAGE]);
+        bytes_add_array(told, LSO_GROUP_MAX - LSO_GROUP_TOTAL + 1);
+        for (int field = LSO_GROUP_TOTAL; field <= LSO_GROUP_MAX; field++)
             bytes_add_integer(told, group[field]);
     }
 }
 
-static int64_t sum_of(const struct rows *rows, size_t count, int field)
+struct lso_rows_of lso_groups_in(const struct lso_grouped *grouped)
 {
-    int64_t sum = 0;
-    for (size_t at = 0; at < count; at++)
-        sum += rows->at[at * rows->width + (size_t)field];
-    return sum;
+    return (struct lso_rows_of){(const int64_t *)(const void *)grouped->groups.data,
+                                grouped->groups.used / (LSO_GROUP_FIELDS * sizeof(int64_t)), LSO_GROUP_FIELDS};
+}
+
+struct lso_rows_of lso_kinds_in(const struct lso_grouped *grouped)
+{
+    return (struct lso_rows_of){(const int64_t *)(const void *)grouped->kinds.data,
+                                grouped->kinds.used / (LSO_KIND_FIELDS * sizeof(int64_t)), LSO_KIND_FIELDS};
 }
 
 /* All that is known of each number, as `grouping.Told` has it: an array of arrays of eight. */
-static void tell(struct results *into)
+static void tell(const struct lso_grouped *grouped, struct bytes *told)
 {
-    struct rows groups = {(const int64_t *)(const void *)into->groups.data,
-                          into->groups.used / (GROUP_FIELDS * sizeof(int64_t)), GROUP_FIELDS};
-    struct rows kinds = {(const int64_t *)(const void *)into->kinds.data,
-                         into->kinds.used / (KIND_FIELDS * sizeof(int64_t)), KIND_FIELDS};
-    struct bytes *told = &into->told;
+    struct lso_rows_of groups = lso_groups_in(grouped), kinds = lso_kinds_in(grouped);
     int64_t cells = 0, error_cells = 0;
     uint32_t numbers = 0;
     for (size_t at = 0; at < kinds.count; at++) /* every event has one, also those that are in no group */
-        numbers += at == 0 || kinds.at[at * KIND_FIELDS] != kinds.at[(at - 1) * KIND_FIELDS];
+        numbers += at == 0 || kinds.at[at * LSO_KIND_FIELDS] != kinds.at[(at - 1) * LSO_KIND_FIELDS];
     bytes_add_array(told, numbers);
     while (kinds.count > 0) {
         int64_t number = kinds.at[0];
-        size_t of_kinds = of_first(&kinds), of_groups = groups.count && groups.at[0] == number ? of_first(&groups) : 0;
+        size_t of_kinds = lso_rows_of_number(&kinds, number), of_groups = lso_rows_of_number(&groups, number);
         if (of_groups) {
-            const int64_t *last = groups.at + (of_groups - 1) * GROUP_FIELDS;
-            cells = last[GROUP_CELLS];
-            error_cells = last[GROUP_ERROR_CELLS];
+            const int64_t *last = groups.at + (of_groups - 1) * LSO_GROUP_FIELDS;
+            cells = last[LSO_GROUP_CELLS];
+            error_cells = last[LSO_GROUP_ERROR_CELLS];
         }
         bytes_add_array(told, LSO_TOLD_FIELDS);
         bytes_add_integer(told, number);
         tell_tallies(told, &groups, of_groups);
-        tell_map(told, &kinds, of_kinds, KIND_TYPE, KIND_SHOWN);
-        bytes_add_integer(told, sum_of(&kinds, of_kinds, KIND_LATE));
-        bytes_add_integer(told, sum_of(&kinds, of_kinds, KIND_SKEWED));
-        tell_map(told, &groups, of_groups, GROUP_STAGE, GROUP_LATE);
+        tell_map(told, &kinds, of_kinds, LSO_KIND_TYPE, LSO_KIND_SHOWN);
+        bytes_add_integer(told, lso_sum_of_rows(&kinds, of_kinds, LSO_KIND_LATE));
+        bytes_add_integer(told, lso_sum_of_rows(&kinds, of_kinds, LSO_KIND_SKEWED));
+        tell_map(told, &groups, of_groups, LSO_GROUP_STAGE, LSO_GROUP_LATE);
         bytes_add_integer(told, cells);
         bytes_add_integer(told, error_cells);
-        skip(&groups, of_groups);
-        skip(&kinds, of_kinds);
+        lso_skip_rows(&groups, of_groups);
+        lso_skip_rows(&kinds, of_kinds);
     }
 }
 
 /* The least number that an event of the blocks may have. */
-static int64_t least_number(const int64_t *blocks, int64_t block_count, int minutes, int64_t first)
+static int64_t least_number(const struct lso_blocks *blocks, int minutes, int64_t first)
 {
     int64_t least = INT64_MAX;
     if (!minutes)
         return first;
-    for (int64_t at = 0; at < block_count; at++) {
-        const int64_t *told = blocks + at * LSO_BLOCK_FIELDS;
+    for (int64_t at = 0; at < blocks->count; at++) {
+        const int64_t *told = blocks->told + at * LSO_BLOCK_FIELDS;
         int64_t base = told[LSO_BLOCK_BASE], arrived = told[LSO_BLOCK_ARRIVED];
         int64_t own = base < arrived ? base : arrived;
         least = own < least ? own : least;
@@ -426,7 +412,7 @@ static int64_t least_number(const int64_t *blocks, int64_t block_count, int minu
     return floored(least, 1);
 }
 
-static int bits_of(const uint8_t *numbers, int64_t size)
+int lso_bits_of(const uint8_t *numbers, int64_t size)
 {
     unsigned all = 1;
     for (int64_t at = 0; at < size; at++)
@@ -434,13 +420,24 @@ static int bits_of(const uint8_t *numbers, int64_t size)
     return 32 - __builtin_clz(all);
 }
 
-static int gather(struct work *work, const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
-                  const uint8_t *tables, int64_t tables_size, int64_t events)
+int64_t lso_events_in(const struct lso_blocks *blocks)
+{
+    int64_t events = 0;
+    for (int64_t at = 0; at < blocks->count; at++) {
+        int64_t count = blocks->told[at * LSO_BLOCK_FIELDS + LSO_BLOCK_COUNT];
+        if (count < 0 || count > blocks->size) /* an event takes more than a byte */
+            return -1;
+        events += count;
+    }
+    return events;
+}
+
+static int gather(struct work *work, const struct lso_blocks *blocks, int64_t events)
 {
     int64_t left = events;
-    for (int64_t at = 0; at < block_count; at++) {
+    for (int64_t at = 0; at < blocks->count; at++) {
         struct block block;
-        if (!read_block(data, size, blocks + at * LSO_BLOCK_FIELDS, tables, tables_size, &block) || block.count > left ||
+        if (!read_block(blocks, blocks->told + at * LSO_BLOCK_FIELDS, &block) || block.count > left ||
             !take_block(work, &block))
             return -2;
         left -= block.count;
@@ -448,36 +445,8 @@ static int gather(struct work *work, const uint8_t *data, int64_t size, const in
     return 0;
 }
 
-static void free_results(struct results *into)
-{
-    free(into->groups.data);
-    free(into->kinds.data);
-    free(into->told.data);
-}
-
-static int count(struct work *work, struct lso_item *spare, int64_t *results, int64_t events)
-{
-    struct results into = {.keys = results + LSO_HEAD_FIELDS};
-    into.counts = into.keys + events;
-    into.error_keys = into.counts + events;
-    into.error_counts = into.error_keys + events;
-    count_cells(work, lso_sort(work->counted, spare, work->counted_count), &into);
-    count_kinds(work, lso_sort(work->kinds, spare, work->kinds_count), &into);
-    tell(&into);
-    int failed = into.groups.failed || into.kinds.failed || into.told.failed ||
-                 into.told.used > ((size_t)events * LSO_TOLD_WORDS + 1) * sizeof *results;
-    if (!failed)
-        memcpy(into.error_counts + events, into.told.data, into.told.used);
-    work->head[LSO_TOLD_BYTES] = (int64_t)into.told.used;
-    work->head[LSO_CELLS] = into.cells;
-    work->head[LSO_ERROR_CELLS] = into.error_cells;
-    free_results(&into);
-    return failed ? -1 : 0;
-}
-
-LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
-                        const uint8_t *tables, int64_t tables_size, int minutes, int64_t first, int64_t before_ms,
-                        int64_t events, int64_t *results)
+int lso_group(const struct lso_blocks *blocks, int minutes, int64_t first, int64_t before_ms, int64_t events,
+              int64_t *head, struct lso_grouped *into)
 {
     if (events < 0 || (uint64_t)events > SIZE_MAX / (4 * sizeof(struct lso_item)))
         return -2;
@@ -485,14 +454,41 @@ LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks
     struct lso_item *items = malloc((3 * room + 1) * sizeof *items);
     if (!items)
         return -1;
-    for (int field = 0; field < LSO_HEAD_FIELDS; field++)
-        results[field] = field < LSO_LATEST ? 0 : INT64_MIN;
-    int64_t base = least_number(blocks, block_count, minutes, first);
-    struct work work = {minutes, first, before_ms, base, bits_of(tables, tables_size), items, items + room, 0, 0,
-                        results};
-    int wrong = gather(&work, data, size, blocks, block_count, tables, tables_size, events);
-    if (!wrong)
-        wrong = count(&work, items + 2 * room, results, events);
+    for (int field = LSO_PASSED; field < LSO_HEAD_FIELDS; field++)
+        head[field] = field < LSO_LATEST ? 0 : INT64_MIN;
+    int64_t base = least_number(blocks, minutes, first);
+    struct work work = {minutes, first, before_ms, base, blocks->name_bits, items, items + room, 0, 0, head};
+    int wrong = gather(&work, blocks, events);
+    if (!wrong) {
+        count_cells(&work, lso_sort(work.counted, items + 2 * room, work.counted_count), into);
+        count_kinds(&work, lso_sort(work.kinds, items + 2 * room, work.kinds_count), into);
+    }
     free(items);
+    return wrong ? wrong : into->groups.failed || into->kinds.failed ? -1 : 0;
+}
+
+LSO_EXPORT int lso_fold(const uint8_t *data, int64_t size, const int64_t *blocks, int64_t block_count,
+                        const uint8_t *tables, int64_t tables_size, int minutes, int64_t first, int64_t before_ms,
+                        int64_t events, int64_t *results)
+{
+    int64_t *columns = results + LSO_HEAD_FIELDS;
+    struct lso_blocks all = {data, size, blocks, block_count, tables, tables_size, lso_bits_of(tables, tables_size)};
+    struct lso_grouped grouped = {.keys = columns, .counts = columns + events, .error_keys = columns + 2 * events,
+                                  .error_counts = columns + 3 * events};
+    struct bytes told = {0};
+    int wrong = lso_group(&all, minutes, first, before_ms, events, results, &grouped);
+    if (!wrong) {
+        tell(&grouped, &told);
+        if (told.failed || told.used > ((size_t)events * LSO_TOLD_WORDS + 1) * sizeof *results)
+            wrong = -1;
+        else
+            memcpy(columns + 4 * events, told.data, told.used);
+        results[LSO_TOLD_BYTES] = (int64_t)told.used;
+        results[LSO_CELLS] = grouped.cells;
+        results[LSO_ERROR_CELLS] = grouped.error_cells;
+    }
+    free(grouped.groups.data);
+    free(grouped.kinds.data);
+    free(told.data);
     return wrong;
 }

@@ -2,7 +2,7 @@
 #ifndef LSO_FOLD_H
 #define LSO_FOLD_H
 
-#include "kernel.h"
+#include "bytes.h"
 
 /* What is found of a block of columns (`compute.columns`). */
 enum {
@@ -53,6 +53,69 @@ enum {
 /* Of each number: number, tallies by stage, shown events by type, late ones, skewed ones, late ones by stage, and up to where
    its cells and those of its errors are. */
 enum { LSO_TOLD_FIELDS = 8, LSO_TOLD_WORDS = 10 };
+
+/* Of the counted events of a number and a stage; the fields from TOTAL to MAX are those of a Tally. */
+enum {
+    LSO_GROUP_NUMBER,
+    LSO_GROUP_STAGE,
+    LSO_GROUP_TOTAL,
+    LSO_GROUP_ERRORS,
+    LSO_GROUP_TIMED,
+    LSO_GROUP_SUM,
+    LSO_GROUP_MIN,
+    LSO_GROUP_MAX,
+    LSO_GROUP_LATE,
+    LSO_GROUP_CELLS, /* up to where they are */
+    LSO_GROUP_ERROR_CELLS,
+    LSO_GROUP_FIELDS
+};
+
+/* Of the events of a number and a type. */
+enum { LSO_KIND_NUMBER, LSO_KIND_TYPE, LSO_KIND_SHOWN, LSO_KIND_LATE, LSO_KIND_SKEWED, LSO_KIND_FIELDS };
+
+/* Some rows of fields, which begin with a number. */
+struct lso_rows_of {
+    const int64_t *at;
+    size_t count, width;
+};
+
+/* How many rows are of the first one's number, if that is `number`. */
+size_t lso_rows_of_number(const struct lso_rows_of *rows, int64_t number);
+
+void lso_skip_rows(struct lso_rows_of *rows, size_t count);
+
+/* The sum of a field over the first rows. */
+int64_t lso_sum_of_rows(const struct lso_rows_of *rows, size_t count, int field);
+
+/* The blocks of some events, one after another, and the tables of all of them. */
+struct lso_blocks {
+    const uint8_t *data;
+    int64_t size;
+    const int64_t *told;
+    int64_t count;
+    const uint8_t *tables;
+    int64_t tables_size;
+    int name_bits; /* as lso_bits_of(tables, tables_size) */
+};
+
+int lso_bits_of(const uint8_t *numbers, int64_t size);
+
+/* How many events they have; -1 where something is beyond its bounds. */
+int64_t lso_events_in(const struct lso_blocks *blocks);
+
+/* What was counted; everything is in ascending order. Each column has room for all events. */
+struct lso_grouped {
+    int64_t *keys, *counts, *error_keys, *error_counts;
+    int64_t cells, error_cells;
+    struct bytes groups, kinds; /* rows, which whoever asked for them frees */
+};
+
+struct lso_rows_of lso_groups_in(const struct lso_grouped *grouped);
+struct lso_rows_of lso_kinds_in(const struct lso_grouped *grouped);
+
+/* As lso_fold, of so many events at most; `head` is filled from LSO_PASSED on. */
+int lso_group(const struct lso_blocks *blocks, int minutes, int64_t first, int64_t before_ms, int64_t events,
+              int64_t *head, struct lso_grouped *into);
 
 /* Groups events by slot (`minutes` 0): those of slots from `first` on; late ones only as such, in the slot of their
    arrival. Or (`minutes` 1) by minute those that are in no slot thereby: late ones and those of slots before `first`, as

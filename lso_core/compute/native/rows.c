@@ -7,7 +7,7 @@ enum { INDEX_BITS = 15, STAGE_BITS = 10 };
 /* How many cells a share has; -1 where a table is none. */
 static int64_t cells_of(const struct lso_share *share)
 {
-    int64_t all = share->count;
+    int64_t all = 0;
     for (int64_t table = 0; table < share->tables && all >= 0; table++) {
         int64_t count = lso_cells_in(share->packed[table], share->sizes[table]);
         all = count < 0 ? -1 : all + count;
@@ -26,28 +26,22 @@ static int place(int64_t *key, const struct lso_places *of)
 }
 
 /* The cells of a share one after another. 0 where a stage has no place. */
-static int take(const struct lso_share *share, const struct lso_places *of_packed, const struct lso_places *of_others,
-                int64_t *keys, int64_t *counts)
+static int take(const struct lso_share *share, int64_t held, const struct lso_places *of_held,
+                const struct lso_places *of_others, int64_t *keys, int64_t *counts)
 {
     int64_t done = 0;
     for (int64_t table = 0; table < share->tables; table++) {
         int64_t count = lso_cells_in(share->packed[table], share->sizes[table]);
         lso_unpack(share->packed[table], (size_t)count, (uint64_t *)keys + done, (uint64_t *)counts + done);
         for (int64_t end = done + count; done < end; done++)
-            if (!place(keys + done, of_packed))
+            if (!place(keys + done, table < held ? of_held : of_others))
                 return 0;
-    }
-    for (int64_t at = 0; at < share->count; at++, done++) {
-        keys[done] = share->keys[at];
-        counts[done] = share->counts[at];
-        if (!place(keys + done, of_others))
-            return 0;
     }
     return 1;
 }
 
-LSO_EXPORT int64_t lso_row_cells(const struct lso_share *all, const struct lso_share *errors,
-                                 const struct lso_places *of_packed, const struct lso_places *of_others, int64_t *out,
+LSO_EXPORT int64_t lso_row_cells(const struct lso_share *all, const struct lso_share *errors, int64_t held,
+                                 const struct lso_places *of_held, const struct lso_places *of_others, int64_t *out,
                                  int64_t room)
 {
     int64_t some = cells_of(all), wrong = cells_of(errors);
@@ -58,7 +52,8 @@ LSO_EXPORT int64_t lso_row_cells(const struct lso_share *all, const struct lso_s
     if (!keys)
         return -1;
     int64_t found = -2;
-    if (take(all, of_packed, of_others, keys, counts) && take(errors, of_packed, of_others, keys + some, failed + some))
+    if (take(all, held, of_held, of_others, keys, counts) &&
+        take(errors, held, of_held, of_others, keys + some, failed + some))
         found = lso_sum_pairs(keys, counts, failed, count, out, out + 2 * room, out + 3 * room);
     for (int64_t at = 0; at < found; at++) {
         out[room + at] = out[at] & ((1 << STAGE_BITS) - 1);
