@@ -50,7 +50,7 @@ STEP_S: Final = 0.02
 """After so long a step begins with no more of the busy systems."""
 PORTIONS: Final = 16
 """Into so many portions they are parted."""
-QUIET_PORTION: Final = 100
+QUIET_PORTION: Final = 50
 """So many of the quiet systems are committed while the next are folded."""
 QUIET_BYTES: Final = 1_024
 """A system whose entries are no larger than this on average takes next to no time."""
