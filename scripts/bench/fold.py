@@ -34,6 +34,7 @@ from lso_core.compute import batches, columns
 from lso_core.compute.batches import Post
 from lso_core.compute.fold import Arrival, fold
 from lso_core.compute.state import Meta, State, from_slots
+from lso_core.machine import keep_freed_memory
 from lso_core.model import times
 from lso_core.model.windows import Window
 from lso_core.store.store import Store
@@ -85,6 +86,7 @@ def main() -> None:
     """Measure, print the tables, keep every round."""
     options = parse()
     machine = _rates.machine()
+    keep_freed_memory()  # as a worker does
     from_columns = [columns_round() for _ in range(options.rounds + 1)][1:]
     print(columns_table(from_columns), flush=True)
     backlogs: dict[int, list[Backlog]] = {count: [] for count in options.workers}
