@@ -18,6 +18,8 @@ MEMORY_SHARE: Final = 8
 _SYSTEM_BYTES: Final = 4 << 10
 _SLOT_BYTES: Final = 200
 """What a slot costs beside its bytes."""
+_VALUES_BYTES: Final = 300
+"""The percentiles of a stage."""
 _RUN_BYTES: Final = 2 << 10
 
 
@@ -41,7 +43,9 @@ class Known(msgspec.Struct, frozen=True, gc=False):
         """About how many bytes it takes."""
         state = self.state
         watched = _RUN_BYTES * len(self.runs.watched)
-        return _SYSTEM_BYTES + _SLOT_BYTES * len(state.slots) + state.packed + len(state.cells) + watched
+        slots = _SLOT_BYTES * len(state.slots) + state.packed
+        window = len(state.cells) + len(state.sums) + _VALUES_BYTES * len(state.values)
+        return _SYSTEM_BYTES + slots + window + watched
 
 
 def affordable() -> int:

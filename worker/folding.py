@@ -313,7 +313,7 @@ class Folder:
                     begun.append(begin(one, _sound(reads[system_id]), decoded[system_id]))
                 except Exception as error:  # noqa: BLE001 - one bad system must not stop the others of its partition
                     failed.append((system_id, error))
-            for beginning, folded in zip(begun, fold_all([one.folding for one in begun]), strict=True):
+            for beginning, folded in zip(begun, fold_all([one.unfolded for one in begun]), strict=True):
                 system_id = beginning.known.system.system_id
                 try:
                     runs = _sound(gathered.get(system_id, NOTHING))

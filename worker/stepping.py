@@ -9,7 +9,7 @@ import msgspec
 
 from lso_core.compute import columns, rollups, runs
 from lso_core.compute.columns import Block, CorruptEntryError, NewerFormatError
-from lso_core.compute.fold import Arrival, Folded, Folding, fold
+from lso_core.compute.fold import Arrival, Folded, Unfolded, fold
 from lso_core.compute.rollups import Rollup
 from lso_core.compute.runs import Advanced, Run, Runs, Tally
 from lso_core.compute.state import (
@@ -123,13 +123,13 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
     decoded: Decoded
     end_ms: int | None
     """As of what was read, as far as all of it could be."""
-    folding: Folding
+    unfolded: Unfolded
 
 
 def step(known: Known, read: Read, decoded: Decoded, token: bytes, gathered: Gathered = NOTHING) -> Step:
     """Fold what was read and judge the window; as `begin` and `end`."""
     begun = begin(known, read, decoded)
-    return end(begun, fold(*begun.folding), token, gathered)
+    return end(begun, fold(*begun.unfolded), token, gathered)
 
 
 def begin(known: Known, read: Read, decoded: Decoded) -> Begun:
@@ -147,8 +147,8 @@ def begin(known: Known, read: Read, decoded: Decoded) -> Begun:
     end_ms = None if decoded.newer is not None else read.end_ms
     before = _with_unreadable(known.state, _unreadable(known, decoded))
     window, as_of_ms = known.system.window, _as_of(before, decoded, end_ms)
-    folding = Folding(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
-    return Begun(known, read, decoded, end_ms, folding)
+    unfolded = Unfolded(before, decoded.arrivals, window, as_of_ms, window.lag_of(known.system.system_id))
+    return Begun(known, read, decoded, end_ms, unfolded)
 
 
 def end(begun: Begun, folded: Folded, token: bytes, gathered: Gathered = NOTHING) -> Step:

@@ -1,8 +1,8 @@
 """Windows carried on: what arrived added to their slots and to their sums, and what has left taken out of these.
 
 Two ways to the same bytes, which tests hold against each other: a kernel that takes many systems at once, all of it as it
-is stored, and numpy for machines that have no kernels. A step of a quiet system is all overhead, so that is what one call
-for a hundred of them saves.
+is stored, and numpy for machines that have no kernels. A step of a quiet system is all overhead, which systems that share
+one call share, too. Of a state that no release wrote they may think differently.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import msgspec
 from lso_core.compute import cells, grouping, kernel
 from lso_core.compute.grouping import NOTHING_SEEN, Entry
 from lso_core.compute.state import (
+    MOST_US,
     NO_SLOT,
     NO_SUMS,
     PERCENTILES,
@@ -82,20 +83,16 @@ class Carried(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def carry(passages: Sequence[Passage]) -> list[Carried | Exception]:
     """What comes of each; an error where a state is not as it should be, which keeps none of the others up."""
-    if (compiled := _compiled()) is not None:
-        return [_sound(one) for one in compiled(passages)]
-    return [_caught(one) for one in passages]
+    try:
+        if (compiled := _compiled()) is not None:
+            return [_sound(one) for one in compiled(passages)]
+        return [_carry(*passage) for passage in passages]
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is that of one system alone, of which is found out by itself
+        return [error] if len(passages) == 1 else [found for passage in passages for found in carry([passage])]
 
 
 def _sound(carried: Carried) -> Carried | Exception:
     return carried if carried.status == 0 else ValueError("a state, or a block of columns, is not as it should be")
-
-
-def _caught(passage: Passage) -> Carried | Exception:
-    try:
-        return _carry(*passage)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this system's alone
-        return error
 
 
 # By a kernel. Layouts are those of native/carry.h.
@@ -214,7 +211,9 @@ def _added(slot: Slot, more: Arrived) -> Slot:
 
 
 def _without(state: State, gone: Collection[int], leaving: Sequence[Slot]) -> Sums:
-    """The sums without the slots that leave; only where an extreme goes with them are those that are kept looked at."""
+    """The sums without the slots that leave. Only where an extreme goes with them, or a number's last event, or a sum was full, are
+    those that are kept looked at.
+    """
     less, sums = functools.reduce(Sums.plus, leaving, NO_SUMS), state.summed()
     stages, event_types = dict(sums.stages), dict(sums.event_types)
 
@@ -227,30 +226,14 @@ def _without(state: State, gone: Collection[int], leaving: Sequence[Slot]) -> Su
         if tally.total >= own.total:
             del stages[number]
         else:
-            low, high = own.min_us, own.max_us
-            if tally.timed and (tally.min_us <= low or tally.max_us >= high):
-                low, high = _extremes([slot.stages[number] for slot in kept() if number in slot.stages])
-            stages[number] = _less(own, tally, low, high)
+            sum_us, low, high = own.sum_us - tally.sum_us, own.min_us, own.max_us
+            if own.sum_us == MOST_US or (tally.timed and (tally.min_us <= low or tally.max_us >= high)):
+                left = functools.reduce(Tally.plus, [slot.stages[number] for slot in kept() if number in slot.stages])
+                sum_us, low, high = left.sum_us, left.min_us, left.max_us
+            less_by = own.total - tally.total, own.errors - tally.errors, own.timed - tally.timed
+            stages[number] = Tally(*less_by, sum_us, low, high)
     for number, count in less.event_types.items():
         event_types[number] -= count
         if not event_types[number] and not any(number in slot.event_types for slot in kept()):
             del event_types[number]
     return Sums(stages, event_types, sums.late - less.late, sums.clock_skewed - less.clock_skewed)
-
-
-def _extremes(tallies: Sequence[Tally]) -> tuple[int, int]:
-    """Over those that have latencies, or all where none has; at least one."""
-    timed = [tally for tally in tallies if tally.timed] or tallies
-    return min([tally.min_us for tally in timed]), max([tally.max_us for tally in timed])
-
-
-def _less(tally: Tally, other: Tally, low: int, high: int) -> Tally:
-    """What is left without a part of it, and has these extremes."""
-    return Tally(
-        tally.total - other.total,
-        tally.errors - other.errors,
-        tally.timed - other.timed,
-        tally.sum_us - other.sum_us,
-        low,
-        high,
-    )

@@ -47,14 +47,20 @@ def unpack(packed: bytes) -> tuple[Int64, Int64]:
 
 def cut(data: bytes, at: int) -> tuple[bytes, int]:
     """The packed cells that begin at byte `at`, and where they end. Raises ValueError or struct.error where there are none."""
+    end = end_of(data, at)
+    return data[at:end], end
+
+
+def end_of(data: bytes, at: int) -> int:
+    """Where the packed cells end that begin at byte `at`; raises as `cut`."""
     cells, *widths = _HEAD.unpack_from(data, at)
     for width in widths:
         if width not in WIDTHS:
             raise UnknownWidthError(f"a width of {width} bytes")
-    end = at + _HEAD.size + cells * sum(widths)
+    end: int = at + _HEAD.size + cells * sum(widths)
     if end > len(data):
         raise ValueError("the cells are cut off")
-    return data[at:end], end
+    return end
 
 
 def add(packed: bytes, keys: Int64, counts: Int64) -> bytes:

@@ -12,8 +12,8 @@ and the slots.
 """
 
 import functools
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from lso_core.model.events import EVENT_TYPES, OTHER, STAGES
 from lso_core.model.rollups import Width
 from lso_core.model.windows import SLOT_MS, Window, slot_of
 
+Found = TypeVar("Found")
+
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
     """One decoded entry: the events of one POST and when Redis took them."""
@@ -36,7 +38,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     entry_id: str = ""
 
 
-class Folding(NamedTuple):
+class Unfolded(NamedTuple):
     """What is to be folded."""
 
     state: State
@@ -61,17 +63,25 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
 
 def fold(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int, lag_ms: int = 0) -> Folded:
     """Add `arrivals` to `state` and roll the window on to `as_of_ms` (never back)."""
-    [found] = fold_all([Folding(state, arrivals, window, as_of_ms, lag_ms)])
+    [found] = fold_all([Unfolded(state, arrivals, window, as_of_ms, lag_ms)])
     if isinstance(found, Exception):
         raise found
     return found
 
 
-def fold_all(foldings: Sequence[Folding]) -> list[Folded | Exception]:
-    """As `fold`, many at once; an error of one where its state is not as it should be."""
-    begun = [_begin(one) for one in foldings]
-    carried = carrying.carry([one.passage for one in begun])
-    return [came if isinstance(came, Exception) else _end(one, came) for one, came in zip(begun, carried, strict=True)]
+def fold_all(many: Sequence[Unfolded]) -> list[Folded | Exception]:
+    """As `fold`, many at once; an error in the place of one whose state is not as it should be."""
+    begun = [_caught(_begin, *one) for one in many]
+    carried = iter(carrying.carry([one.passage for one in begun if isinstance(one, _Begun)]))
+    return [_caught(_end, one, next(carried)) if isinstance(one, _Begun) else one for one in begun]
+
+
+def _caught(work: Callable[..., Found], *given: Any) -> Found | Exception:
+    """What comes of it, or its error, which is that of one system alone."""
+    try:
+        return work(*given)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return error
 
 
 class _Begun(NamedTuple):
@@ -82,8 +92,7 @@ class _Begun(NamedTuple):
     written_ms: int
 
 
-def _begin(folding: Folding) -> _Begun:
-    state, arrivals, window, as_of_ms, lag_ms = folding
+def _begin(state: State, arrivals: Sequence[Arrival], window: Window, as_of_ms: int, lag_ms: int) -> _Begun:
     as_of_ms = max(as_of_ms, state.meta.as_of_ms)
     start_ms = window.start_of(as_of_ms)
     written_ms = max(state.meta.written_ms, Width.MINUTE.start_of(as_of_ms - lag_ms))
@@ -91,7 +100,9 @@ def _begin(folding: Folding) -> _Begun:
     return _Begun(Passage(state, entries, start_ms, written_ms), meta, as_of_ms, written_ms)
 
 
-def _end(begun: _Begun, carried: Carried) -> Folded:
+def _end(begun: _Begun, carried: Carried | Exception) -> Folded:
+    if isinstance(carried, Exception):
+        raise carried
     before, meta, written_ms = begun.passage.state, begun.meta, begun.written_ms
     meta = msgspec.structs.replace(
         meta,
@@ -158,9 +169,9 @@ def _gather(arrivals: Sequence[Arrival], state: State, start_ms: int, window: Wi
     known = {one: _known_tables(*one, meta.stages, meta.event_types) for one in names}
     tables = {one: found for one, found in known.items() if found is not None}
     if len(tables) < len(known):
-        held = state.held_from(start_ms)
-        stages, stage = _number([one for one, _ in known], meta.stages, held.stages, STAGES, 1)
-        types, event_type = _number([one for _, one in known], meta.event_types, held.event_types, EVENT_TYPES, 0)
+        held = functools.cache(lambda: state.numbers_from(start_ms))
+        stages, stage = _number([one for one, _ in known], meta.stages, lambda: held()[0], STAGES, 1)
+        types, event_type = _number([one for _, one in known], meta.event_types, lambda: held()[1], EVENT_TYPES, 0)
         tables = {one: Tables.of(*one, stage, event_type) for one in known}
         meta = msgspec.structs.replace(meta, stages=stages, event_types=types)
     back_ms = window.start_of(0)  # as far before every slot
@@ -188,14 +199,14 @@ def _latest(known: int | None, seen: int | None) -> int | None:
 
 
 def _number(
-    blocks: list[tuple[str, ...]], known: tuple[str, ...], used: Collection[int], cap: int, first: int
+    blocks: list[tuple[str, ...]], known: tuple[str, ...], used: Callable[[], Collection[int]], cap: int, first: int
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Give every name of every block its number in the state.
 
     Args:
         blocks: the names of each block, in the block's order.
         known: the state's names; the number of `known[i]` is i + `first`.
-        used: numbers that some slot still holds; the others may be given anew.
+        used: asked where not all fit: the numbers that some slot still holds, so that the others may be given anew.
         cap: most names beside OTHER.
         first: 1 where number 0 means "no name", else 0.
 
@@ -205,7 +216,10 @@ def _number(
     names = list(known)
     number = {name: at + first for at, name in enumerate(names)}
     wanted = dict.fromkeys(name for block in blocks for name in block)
-    free = [at for at, name in enumerate(names) if at + first not in used and name not in wanted and name != OTHER]
+    free: list[int] = []
+    if len({*number, *wanted} - {OTHER}) > cap:
+        held = used()
+        free = [at for at, name in enumerate(names) if at + first not in held and name not in wanted and name != OTHER]
     for name in wanted:
         if name in number:
             continue

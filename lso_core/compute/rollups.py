@@ -40,8 +40,6 @@ STAGE_MASK: Final = (1 << STAGE_BITS) - 1
 NONE_LATE: Final[Mapping[int, int]] = {}
 
 _NO_COLUMN: Final = np.empty(0, np.uint8)
-_MOST: Final = (1 << 64) - 1
-"""Largest number that msgpack has."""
 _SEAL: Final = struct.Struct("<BI")
 """format, CRC-32 of all that follows."""
 _HEAD: Final = struct.Struct("<qIIBBBB")
@@ -234,7 +232,7 @@ def encode(row: Rollup) -> bytes:
     columns = [narrow_to(column, top) if top else _NO_COLUMN for column, top in zip(table, most, strict=True)]
     widths = (column.itemsize if len(column) else 0 for column in columns)
     head = _HEAD.pack(row.start_ms, row.width, len(row.index), *widths)
-    sums = msgspec.msgpack.encode((_bounded(row.stages), row.event_types, row.revised))
+    sums = msgspec.msgpack.encode((row.stages, row.event_types, row.revised))
     sealed = b"".join((head, *(column.tobytes() for column in columns), sums))
     return _SEAL.pack(ROLLUP_FORMAT, zlib.crc32(sealed)) + sealed
 
@@ -246,13 +244,6 @@ def _columns(data: bytes, widths: Iterable[int], cells: int, at: int) -> tuple[l
         columns.append(view(data, width, cells, at) if width else np.zeros(cells, np.uint8))
         at += cells * width
     return columns, at
-
-
-def _bounded(stages: dict[str, Tally]) -> dict[str, Tally]:
-    """The tallies with sums that can be stored: thirty million latencies of seven days each make one that cannot."""
-    if all(tally.sum_us <= _MOST for tally in stages.values()):
-        return stages
-    return {name: msgspec.structs.replace(tally, sum_us=min(tally.sum_us, _MOST)) for name, tally in stages.items()}
 
 
 _read_sums = msgspec.msgpack.Decoder(tuple[dict[str, Tally], dict[str, int], dict[str, int]])

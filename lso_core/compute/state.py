@@ -36,6 +36,10 @@ _SEAL: Final = struct.Struct("<BI")
 """format, CRC-32 of all that follows, from format 2 on begun with the format."""
 
 
+MOST_US: Final = (1 << 64) - 1
+"""Largest number that can be stored. Thirty million latencies of seven days each add up to more, and count as so much."""
+
+
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Exact sums over the counted events of one stage in one slot."""
 
@@ -44,6 +48,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timed: int
     """How many of them have a latency: all, by the rules of the edge."""
     sum_us: int
+    """At most MOST_US."""
     min_us: int
     max_us: int
 
@@ -57,7 +62,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.total + other.total,
             self.errors + other.errors,
             self.timed + other.timed,
-            self.sum_us + other.sum_us,
+            min(self.sum_us + other.sum_us, MOST_US),
             low,
             high,
         )
@@ -78,11 +83,6 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
     event_types: dict[int, int] = {}
     late: int = 0
     clock_skewed: int = 0
-
-    def opened(self) -> "Arrived":
-        """The same, with cells that are not packed."""
-        packed = cells.unpack(self.cells), cells.unpack(self.error_cells)
-        return Arrived(*packed[0], *packed[1], self.stages, self.event_types, self.late, self.clock_skewed)
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
@@ -185,10 +185,14 @@ class State(msgspec.Struct, frozen=True, gc=False):
         """The slots."""
         return {start: open_slot(value) for start, value in self.slots.items()}
 
-    def held_from(self, start_ms: int) -> Sums:
-        """The sums of the slots from `start_ms` on, whose numbers are those that may not be given anew."""
-        kept = (open_slot(value) for start, value in self.slots.items() if start >= start_ms)
-        return functools.reduce(Sums.plus, kept, NO_SUMS)
+    def numbers_from(self, start_ms: int) -> tuple[set[int], set[int]]:
+        """The numbers of stages, and of types, that slots from `start_ms` on hold: those that may not be given anew."""
+        if min(self.slots, default=start_ms) >= start_ms:
+            sums = self.summed()
+            return set(sums.stages), set(sums.event_types)
+        kept = [_numbers_of(value) for start, value in self.slots.items() if start >= start_ms]
+        stages, event_types = (set[int]().union(*some) for some in zip(*kept, strict=True)) if kept else (set(), set())
+        return stages, event_types
 
     def summed(self) -> Sums:
         """All of the slots but their cells, added together."""
@@ -204,8 +208,11 @@ def from_stored(meta: Meta, values: dict[int, bytes]) -> State:
     counted = histogram.sum_cells(*cells.joined([cells.unpack(slot.cells) for slot in slots.values()]))
     packed = cells.pack(*counted)
     sums = functools.reduce(Sums.plus, slots.values(), NO_SUMS)
-    of_values = sum(map(len, values.values()))
-    return State(meta, values, packed, encode_sums(sums), cells.percentiles(PERCENTILES, packed), of_values)
+    try:
+        found = cells.percentiles(PERCENTILES, packed)
+    except ValueError as error:
+        raise CorruptEntryError(f"the slots of a window: {error}") from error
+    return State(meta, values, packed, encode_sums(sums), found, sum(map(len, values.values())))
 
 
 def from_slots(meta: Meta, slots: dict[int, Slot]) -> State:
@@ -219,6 +226,7 @@ def encode_meta(meta: Meta) -> bytes:
 
 _read_meta = msgspec.msgpack.Decoder(Meta)
 _read_sums = msgspec.msgpack.Decoder(Sums)
+_read_numbers = msgspec.msgpack.Decoder(tuple[dict[int, msgspec.Raw], dict[int, msgspec.Raw], int, int])
 encode_sums = msgspec.msgpack.Encoder().encode
 
 
@@ -256,6 +264,13 @@ def open_slot(data: bytes) -> Slot:
     errors, at = cells.cut(data, at) if data[0] > 1 else (EMPTY, at)
     sums = _read_sums.decode(memoryview(data)[at:])
     return Slot(all_cells, errors, sums.stages, sums.event_types, sums.late, sums.clock_skewed)
+
+
+def _numbers_of(data: bytes) -> tuple[dict[int, msgspec.Raw], dict[int, msgspec.Raw]]:
+    """The stages and types of a slot by number, in STATE_FORMAT."""
+    at = cells.end_of(data, cells.end_of(data, _SEAL.size))
+    stages, event_types, _, _ = _read_numbers.decode(memoryview(data)[at:])
+    return stages, event_types
 
 
 def _check_format(data: bytes) -> None:

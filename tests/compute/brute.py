@@ -111,14 +111,15 @@ def as_values(state: State) -> dict[str, Any]:
     def stage(number: int) -> str:
         return "" if not number else meta.stages[number - 1]
 
-    def cells(keys: list[int], counts: list[int]) -> dict[tuple[str, int], int]:
-        return {(stage(k >> INDEX_BITS), k & INDEX_MASK): c for k, c in zip(keys, counts, strict=True)}
+    def cells(packed: bytes) -> dict[tuple[str, int], int]:
+        keys, counts = unpack(packed)
+        pairs = zip(keys.tolist(), counts.tolist(), strict=True)
+        return {(stage(key >> INDEX_BITS), key & INDEX_MASK): count for key, count in pairs}
 
     def slot_values(slot: Slot) -> tuple[Any, ...]:
-        opened = slot.opened()
         return (
-            cells(opened.keys.tolist(), opened.counts.tolist()),
-            cells(opened.error_keys.tolist(), opened.error_counts.tolist()),
+            cells(slot.cells),
+            cells(slot.error_cells),
             {stage(number): tally for number, tally in slot.stages.items()},
             {meta.event_types[number]: many for number, many in slot.event_types.items()},
             slot.late,
@@ -127,7 +128,7 @@ def as_values(state: State) -> dict[str, Any]:
 
     return {
         "slots": {start: slot_values(slot) for start, slot in state.opened().items()},
-        "cells": cells(*(part.tolist() for part in unpack(state.cells))),
+        "cells": cells(state.cells),
         "as_of": meta.as_of_ms,
         "last": (meta.last_event_ms, meta.last_counted_ms, meta.last_ok_ms),
     }

@@ -1,9 +1,12 @@
 """Windows are carried on to the same bytes by the kernel and by numpy, and what is not as it should be harms nobody else."""
 
 import random
+from contextlib import nullcontext
+from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +15,7 @@ from lso_core.compute.carrying import Carried, Passage, carry
 from lso_core.compute.columns import Columns
 from lso_core.compute.grouping import Entry, Tables
 from lso_core.compute.histogram import HIGHEST_US, INDEX_BITS
-from lso_core.compute.state import Meta, Slot, State, Sums, Tally, encode_slot, encode_sums, from_slots
+from lso_core.compute.state import MOST_US, Meta, Slot, State, Sums, Tally, encode_sums, from_slots
 from lso_core.model import times
 from lso_core.model.windows import SLOT_MS, slot_of
 from tests.compute.plainly import needs_kernels, plainly
@@ -141,12 +144,15 @@ def test_a_count_grows_beyond_its_width() -> None:
     assert found.slots[NOW][5:].startswith(packed({1: 257}))
 
 
-def test_sums_beyond_64_bits_are_refused_and_the_others_go_on() -> None:
-    most = Slot(stages={0: Tally(1, 0, 1, (1 << 64) - 1, 1, 1)})
-    full = State(Meta(), {NOW: encode_slot(most)}, sums=encode_sums(Sums(most.stages, {}, 0, 0)))
-    wrong, good = carry([Passage(full, [event(1)], NOW, NOW), Passage(FULL, [event(1)], NOW, NOW)])
-    assert isinstance(wrong, Exception)
-    assert isinstance(good, Carried)
+@pytest.mark.parametrize("way", [nullcontext, pytest.param(plainly, marks=needs_kernels)])
+def test_a_sum_that_is_full_is_told_as_the_most_there_is_and_right_again_when_it_fits(way: Any) -> None:
+    most = Slot(stages={0: Tally(1, 0, 1, MOST_US, 1, 1)})
+    with way():
+        full = from_slots(Meta(), {NOW - SLOT_MS: most, NOW: Slot(stages={0: Tally(2, 0, 2, 7, 3, 4)})})
+        assert full.summed().stages == {0: Tally(3, 0, 3, MOST_US, 1, 4)}
+        [found] = carry([Passage(full, [event(9)], NOW, NOW)])
+    assert isinstance(found, Carried)
+    assert found.state(full, Meta()).summed().stages == {0: Tally(3, 0, 3, 16, 3, 9)}
 
 
 def test_a_state_that_is_not_as_it_should_be_is_refused_and_the_others_go_on() -> None:
@@ -160,6 +166,7 @@ def test_a_state_that_is_not_as_it_should_be_is_refused_and_the_others_go_on() -
         msgspec.structs.replace(FULL, sums=FULL.sums[:-1]),
         msgspec.structs.replace(FULL, sums=b""),
         msgspec.structs.replace(FULL, slots=gone, sums=encode_sums(Sums({}, {}, 0, 0))),
+        msgspec.structs.replace(FULL, slots=gone, cells=packed({})),
         msgspec.structs.replace(FULL, slots=gone, sums=encode_sums(Sums({0: Tally(300, 0, 0, 0, 0, 0)}, {}, 0, 0))),
         msgspec.structs.replace(FULL, sums=encode_sums(Sums({}, dict.fromkeys(range(300), 1), 0, 0))),
     ]
@@ -167,12 +174,16 @@ def test_a_state_that_is_not_as_it_should_be_is_refused_and_the_others_go_on() -
     found = carry([good, *(Passage(one, [event(1)], NOW, NOW) for one in wrong), good])
     assert found[0] == found[-1]
     assert isinstance(found[0], Carried)
+    unheard_of = Passage(FULL, [event(1)._replace(at_ms=1 << 63)], NOW, NOW)
+    _, far, _ = carry([good, unheard_of, good])
+    assert isinstance(far, Exception)
     if carrying._compiled() is not None:
         assert all(isinstance(one, ValueError) for one in found[1:-1])
 
 
 @needs_kernels
-@example(0)
+@example(1_524)
+@example(4_116)
 @given(st.integers(0, 1 << 32))
 def test_a_damaged_state_is_refused_or_carried_on_but_nothing_beyond_it_is_touched(seed: int) -> None:
     """What the sanitizers watch."""

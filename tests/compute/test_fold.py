@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lso_core.compute.cells import EMPTY
 from lso_core.compute.fold import fold
-from lso_core.compute.state import State
+from lso_core.compute.state import State, decode_meta, encode_meta, from_stored
 from lso_core.compute.summarize import summarize
 from lso_core.model import times
 from lso_core.model.events import EVENT_TYPES, OTHER, STAGES, Event
@@ -157,18 +157,25 @@ def test_the_order_of_batches_and_events_does_not_matter(
 def test_a_state_is_the_same_after_it_was_stored_between(
     parts: list[tuple[int, list[Event]]], more: list[tuple[int, list[Event]]]
 ) -> None:
-    from lso_core.compute.state import decode_meta, decode_slot, encode_meta, from_slots
-
     as_of = max(parts[-1][0], more[-1][0]) + 1
     before = folded(parts, parts[-1][0] + 1)
-    stored = from_slots(
-        decode_meta(encode_meta(before.meta)),
-        {start: decode_slot(value) for start, value in before.slots.items()},
-    )
+    stored = from_stored(decode_meta(encode_meta(before.meta)), before.slots)
     arrivals = [arrival(at, some) for at, some in more]
     assert as_values(fold(stored, arrivals, WINDOW, as_of).state) == as_values(
         fold(before, arrivals, WINDOW, as_of).state
     )
+
+
+@given(batches())
+def test_what_is_carried_along_is_what_the_slots_add_up_to(parts: list[tuple[int, list[Event]]]) -> None:
+    state = State()
+    for at, some in parts:
+        before, slots = state, dict(state.slots)
+        state = fold(state, [arrival(at, some)], WINDOW, at + 1).state
+        assert before.slots == slots
+        anew = from_stored(state.meta, state.slots)
+        assert (state.cells, state.summed(), state.values) == (anew.cells, anew.summed(), anew.values)
+        assert state.packed == anew.packed
 
 
 @given(batches(), st.integers(0, 200_000))

@@ -142,8 +142,12 @@ def test_past_the_cap_the_names_with_the_fewest_events_go_under_other() -> None:
 
 
 def test_a_sum_that_is_too_large_to_store_is_as_large_as_can_be() -> None:
-    one = Rollup(0, Width.DAY, {"a": Tally(1, 0, 1, 1 << 70, 1, 1), "b": Tally(1, 0, 1, 1, 1, 1)})
-    assert [tally.sum_us for tally in decode(encode(one)).stages.values()] == [(1 << 64) - 1, 1]
+    full, small = (
+        {"a": Tally(1, 0, 1, (1 << 64) - 3, 1, 1)},
+        {"a": Tally(1, 0, 1, 4, 4, 4), "b": Tally(1, 0, 1, 1, 1, 1)},
+    )
+    [hour] = merge([Rollup(0, Width.MINUTE, full), Rollup(MINUTE, Width.MINUTE, small)], Width.HOUR)
+    assert [tally.sum_us for tally in decode(encode(hour)).stages.values()] == [(1 << 64) - 1, 1]
 
 
 def test_an_ordinary_minute_is_small() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from lso_core.compute import columns, parts, rollups, runs, state
+from lso_core.compute import cells, columns, parts, rollups, runs, state
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.fold import Arrival, fold, unwritten
 from lso_core.compute.libraries import arrow
@@ -164,10 +164,10 @@ def _run_ids(told: RunIds) -> Json:
 
 
 def _slot(data: bytes) -> Json:
-    slot = state.decode_slot(data).opened()
+    slot = state.decode_slot(data)
     return {
-        "cells": list(zip(slot.keys.tolist(), slot.counts.tolist(), strict=True)),
-        "error_cells": list(zip(slot.error_keys.tolist(), slot.error_counts.tolist(), strict=True)),
+        "cells": _cells(slot.cells),
+        "error_cells": _cells(slot.error_cells),
         "stages": slot.stages,
         "event_types": slot.event_types,
         "late": slot.late,
@@ -175,14 +175,19 @@ def _slot(data: bytes) -> Json:
     }
 
 
+def _cells(packed: bytes) -> list[tuple[int, int]]:
+    keys, counts = cells.unpack(packed)
+    return list(zip(keys.tolist(), counts.tolist(), strict=True))
+
+
 def _rollup(data: bytes) -> Json:
     row = rollups.decode(data)
-    cells = (row.index.tolist(), row.stage.tolist(), row.count.tolist(), row.errors.tolist())
+    columns_of = (row.index.tolist(), row.stage.tolist(), row.count.tolist(), row.errors.tolist())
     return {
         "start_ms": row.start_ms,
         "width": row.width,
         "stages": row.stages,
-        "cells": list(zip(*cells, strict=True)),
+        "cells": list(zip(*columns_of, strict=True)),
         "event_types": row.event_types,
         "revised": row.revised,
     }

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -218,6 +218,39 @@ async def test_entries_that_nobody_can_read_are_set_aside_and_the_rest_is_counte
     assert await room.server.one(("XLEN", keys.dead_letters(bad))) == 5
     backlog = await room.store.reads.backlog()
     assert (backlog.entries, backlog.events) == (0, 0)
+    assert await watermark_is_now(folder, room, 7)
+
+
+async def forget_names(room: Room, system_id: int) -> None:
+    """Leave slots whose numbers nobody knows the names of."""
+    await room.server.one(("HDEL", keys.state(system_id), "m"))
+
+
+async def arrive_at_no_time(room: Room, system_id: int) -> None:
+    fields = dict((await room.server.one(("XRANGE", keys.stream(system_id), "-", "+")))[0][1])
+    entry = ("at", 1 << 63, "n", fields[b"n"], "c", fields[b"c"], "b", fields[b"b"])
+    last = await room.server.one(("XADD", keys.stream(system_id), "*", *entry))
+    await room.server.one(("HSET", keys.system(system_id), "last", last))
+
+
+@pytest.mark.parametrize("spoil", [forget_names, arrive_at_no_time])
+async def test_what_fails_in_the_middle_of_a_fold_that_systems_share_is_the_trouble_of_one(
+    room: Room, crew: Crew, spoil: Callable[[Room, int], Awaitable[None]]
+) -> None:
+    bad, *others = ids = await neighbours(room)
+    before = times.to_text(await room.now_ms() - 200_000)  # of a minute that is over, so that rows are made of it
+    for system_id in ids:
+        await room.store.ingest.append(system_id, batch_of([Event("success", "ok", 1.0, before)]), None)
+    folder = await crew.alone()
+    await fold_all(folder)
+    with folder.holding_back(bad):  # so that its state is read anew
+        await spoil(room, bad)
+    for system_id in ids:
+        await room.store.ingest.append(system_id, batch(5), None)
+    report = await fold_all(folder)
+    assert (report.parked, report.events) == (1, 5 * len(others))
+    assert await totals(room, others) == [6] * len(others)
+    assert (await room.health(bad))["reason"] == "LSO failed to fold its events; see the worker's log"
     assert await watermark_is_now(folder, room, 7)
 
 

@@ -9,7 +9,7 @@
 #include "ranks.h"
 #include "sums.h"
 
-enum { SLOT_MS = 5000, SEAL = 5 };        /* a slot begins with its format and its checksum */
+enum { SEAL = 5 };                         /* a slot begins with its format and its checksum */
 enum { NO_MEMORY = -1, NOT_AS_TOLD = -2 }; /* what may be wrong */
 enum { CARRIED_FIELDS = 11 };
 
@@ -62,28 +62,21 @@ static int read_slot(const struct system *system, int64_t at, int64_t format, st
 
 static int is_gone(const struct system *system, int64_t at)
 {
-    return system->starts[at] < system->first * SLOT_MS;
+    return system->starts[at] / LSO_SLOT_MS < system->first;
 }
 
-/* What is kept of a number from which something leaves, as far as that matters. */
+/* What is kept of a number from which something leaves, as far as it is asked for. */
 struct kept {
-    int goes, asked, seen, timed; /* whether all of it leaves, it is asked for, it is there, with latencies */
-    uint64_t low, high;
+    int goes, asked, seen; /* whether all of it leaves, what is kept matters, and there is some */
+    struct lso_tally tally;
 };
 
-/* The extremes over what is kept: over parts that have latencies, or all where none has. */
-static void keep_extremes(struct kept *kept, const struct lso_tally *tally)
+static int keep(struct kept *kept, const struct lso_tally *tally)
 {
-    int is_better = tally->timed && !kept->timed;
-    if (!kept->seen || is_better) {
-        kept->low = tally->low;
-        kept->high = tally->high;
-        kept->timed = tally->timed != 0;
-    } else if ((tally->timed != 0) == kept->timed) {
-        kept->low = tally->low < kept->low ? tally->low : kept->low;
-        kept->high = tally->high > kept->high ? tally->high : kept->high;
-    }
-    kept->seen = 1;
+    if (kept->seen)
+        return lso_join_tally(&kept->tally, tally);
+    kept->tally = *tally;
+    return kept->seen = 1;
 }
 
 /* Looks through the slots that stay for the numbers that are asked for. */
@@ -99,8 +92,8 @@ static int look_through(struct desk *desk, const struct system *system, struct k
             return NOT_AS_TOLD;
         for (uint32_t one = 0; one < sums->stage_count; one++) {
             struct lso_stage *own = lso_stage_of(window, sums->stages[one].number);
-            if (own && stages[own - window->stages].asked)
-                keep_extremes(stages + (own - window->stages), &sums->stages[one].tally);
+            if (own && stages[own - window->stages].asked && !keep(stages + (own - window->stages), &sums->stages[one].tally))
+                return NOT_AS_TOLD;
         }
         for (uint32_t one = 0; one < sums->type_count; one++) {
             struct lso_type *own = lso_type_of(window, sums->types[one].number);
@@ -111,16 +104,17 @@ static int look_through(struct desk *desk, const struct system *system, struct k
     return 0;
 }
 
-/* Takes a tally away from the window's. Asks for what is kept where an extreme leaves with it; 0 where it is no part of it. */
+/* Takes a tally away from the window's. Asks for what is kept where an extreme leaves with it, or the sum was full; 0 where it
+   is no part of it. */
 static int take_tally(struct lso_tally *own, const struct lso_tally *less, struct kept *kept)
 {
-    kept->asked = less->timed && (less->low <= own->low || less->high >= own->high);
+    kept->asked = own->sum == UINT64_MAX || (less->timed && (less->low <= own->low || less->high >= own->high));
     return lso_take_away(&own->total, less->total) && lso_take_away(&own->errors, less->errors) &&
            lso_take_away(&own->timed, less->timed) && lso_take_away(&own->sum, less->sum);
 }
 
-/* Takes the sums of what leaves away from the window's. Only where an extreme goes with them, or a number's last event, the slots
-   that stay are looked at. */
+/* Takes the sums of what leaves away from the window's. Only where an extreme goes with them, or a number's last event, or
+   a sum was full, the slots that stay are looked at. */
 static int take_away(struct desk *desk, const struct system *system)
 {
     struct lso_sums *window = &desk->window, *leaving = &desk->leaving;
@@ -151,8 +145,9 @@ static int take_away(struct desk *desk, const struct system *system)
         if (stages[at].goes) {
             lso_drop_stage(window, window->stages + at);
         } else if (stages[at].asked) {
-            window->stages[at].tally.low = stages[at].low;
-            window->stages[at].tally.high = stages[at].high;
+            window->stages[at].tally.sum = stages[at].tally.sum;
+            window->stages[at].tally.low = stages[at].tally.low;
+            window->stages[at].tally.high = stages[at].tally.high;
             wrong = stages[at].seen ? 0 : NOT_AS_TOLD;
         }
     }
@@ -294,7 +289,7 @@ static int find_slot(struct desk *desk, const struct system *system, int64_t num
     *slot = (struct slot){0};
     lso_no_sums(&desk->slot);
     for (int64_t at = system->slot_count; at-- > 0;) /* what comes is mostly for the latest */
-        if (system->starts[at] == number * SLOT_MS)
+        if (system->starts[at] == number * LSO_SLOT_MS)
             return read_slot(system, at, desk->windows->format, slot) &&
                            lso_read_sums(slot->sums.data, slot->sums.size, &desk->slot)
                        ? 0
@@ -336,15 +331,6 @@ static struct coming coming_of(const struct lso_grouped *grouped)
     return (struct coming){.grouped = grouped, .groups = lso_groups_in(grouped), .kinds = lso_kinds_in(grouped)};
 }
 
-static uint32_t numbers_before(const struct lso_grouped *grouped, int64_t before)
-{
-    struct lso_rows_of kinds = lso_kinds_in(grouped);
-    uint32_t numbers = 0;
-    for (size_t at = 0; at < kinds.count && kinds.at[at * kinds.width] < before; at++)
-        numbers += at == 0 || kinds.at[at * kinds.width] != kinds.at[(at - 1) * kinds.width];
-    return numbers;
-}
-
 static void add_coming(struct lso_sums *sums, const struct coming *coming)
 {
     add_groups(sums, &coming->groups, coming->of_groups);
@@ -358,7 +344,7 @@ static int tell_slot(struct desk *desk, const struct slot *slot, const struct co
     int wrong = desk->slot.failed ? NOT_AS_TOLD : write_slot(desk, slot, coming->grouped, &coming->share);
     if (wrong)
         return wrong;
-    bytes_add_integer(desk->into, coming->number * SLOT_MS);
+    bytes_add_integer(desk->into, coming->number * LSO_SLOT_MS);
     tell_bytes(desk->into, &desk->value);
     return 0;
 }
@@ -367,8 +353,9 @@ static int tell_slot(struct desk *desk, const struct slot *slot, const struct co
    them alone. */
 static int tell_slots(struct desk *desk, const struct system *system, const struct lso_grouped *grouped)
 {
+    struct lso_rows_of kinds = lso_kinds_in(grouped);
     struct slot slot;
-    bytes_add_map(desk->into, numbers_before(grouped, INT64_MAX));
+    bytes_add_map(desk->into, lso_numbers_before(&kinds, INT64_MAX));
     for (struct coming coming = coming_of(grouped); next_number(&coming);) {
         int wrong = find_slot(desk, system, coming.number, &slot);
         if (!wrong)
@@ -377,7 +364,7 @@ static int tell_slots(struct desk *desk, const struct system *system, const stru
             return wrong;
         add_coming(&desk->window, &coming);
     }
-    bytes_add_map(desk->into, numbers_before(grouped, system->over));
+    bytes_add_map(desk->into, lso_numbers_before(&kinds, system->over));
     for (struct coming coming = coming_of(grouped); next_number(&coming) && coming.number < system->over;) {
         slot = (struct slot){0};
         lso_no_sums(&desk->slot);

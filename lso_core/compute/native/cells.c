@@ -251,7 +251,8 @@ static void merge(const uint64_t *keys, const uint64_t *counts, size_t count, co
     into->count = (size_t)(out_keys - into->keys) + (count - at);
 }
 
-/* Packs a table, whose keys it turns into steps, into `room` bytes. Returns how many it took; -1 where they are too few. */
+/* Packs a table, whose keys it turns into steps, into `room` bytes. Returns how many it took; -2 where they are too few, or a
+   count is below 0, as it is where more leaves a table than is in it. */
 static int64_t pack(struct table *table, uint8_t *out, int64_t room)
 {
     uint64_t all_steps = 0, all_counts = 0, before = 0;
@@ -264,8 +265,8 @@ static int64_t pack(struct table *table, uint8_t *out, int64_t room)
     }
     int step_width = width_of(all_steps), count_width = width_of(all_counts);
     uint64_t size = HEAD + (uint64_t)table->count * (unsigned)(step_width + count_width);
-    if (table->count > UINT32_MAX || room < 0 || size > (uint64_t)room)
-        return -1;
+    if (table->count > UINT32_MAX || all_counts > INT64_MAX || room < 0 || size > (uint64_t)room)
+        return -2;
     uint32_t count = (uint32_t)table->count;
     memcpy(out, &count, sizeof count);
     out[4] = (uint8_t)step_width;

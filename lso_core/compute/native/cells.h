@@ -4,6 +4,9 @@
 
 #include "kernel.h"
 
+/* A cell's key is the number of a stage above so many bits of an index of the histogram. */
+enum { LSO_INDEX_BITS = 15 };
+
 /* One thing to sort by its key, and what goes with it. */
 struct lso_item {
     uint64_t key, value;
@@ -50,12 +53,12 @@ enum { LSO_CELL_BYTES = 16, LSO_TABLE_HEAD = 6 };
 
    Packed, little-endian: how many (4 bytes), width of a step, width of a count; the steps from each key to the next, and
    the counts. To the table of `size` bytes (0: it is empty) come `more` cells with ascending keys. The sum is packed into
-   the `room` bytes at `out`. Returns how many it took; -1 without memory or room, -2 for a table that is none. */
+   the `room` bytes at `out`. Returns how many it took; -1 without memory, -2 without room or for a table that is none. */
 int64_t lso_add_packed(const uint8_t *packed, int64_t size, const int64_t *keys, const int64_t *counts, int64_t more,
                        uint8_t *out, int64_t room);
 
 /* The same of a window: `packed[0]` is its table, from which `gone` tables behind it leave, and to which `more` cells come
-   in any order. No cell of it has a count of 0. */
+   in any order. No cell of it has a count of 0, and -2 stands for one below 0, too. */
 int64_t lso_carry_packed(int64_t gone, const uint8_t *const *packed, const int64_t *sizes, const int64_t *keys,
                          const int64_t *counts, int64_t more, uint8_t *out, int64_t room);
 

@@ -6,9 +6,9 @@
 #include "cells.h"
 #include "crc.h"
 
-enum { SLOT_MS = 5000, MINUTE_MS = 60000 };
+enum { MINUTE_MS = 60000 };
 enum { ERROR = 1, HAS_TS = 2, HAS_LATENCY = 4 }; /* flags of an event in its block */
-enum { INDEX_BITS = 15, SUB_BITS = 11, HALF = 1 << (SUB_BITS - 1) };
+enum { SUB_BITS = 11, HALF = 1 << (SUB_BITS - 1) };
 enum { IS_ERROR = 1, IS_TIMED = 2, IS_LATE = 4, VALUE_FLAGS = 3 }; /* beside a latency */
 enum { SHOWN = 1, LATE = 2, SKEWED = 4 };                           /* of a kind */
 
@@ -17,8 +17,8 @@ static const int64_t HIGHEST_US = 7 * INT64_C(86400000000);
 static int64_t floored(int64_t time, int minutes)
 {
     /* Constants divide as multiplications; a variable would take longer than all the rest. */
-    int64_t whole = minutes ? time / MINUTE_MS : time / SLOT_MS;
-    int64_t back = minutes ? whole * MINUTE_MS : whole * SLOT_MS;
+    int64_t whole = minutes ? time / MINUTE_MS : time / LSO_SLOT_MS;
+    int64_t back = minutes ? whole * MINUTE_MS : whole * LSO_SLOT_MS;
     return whole - (back > time);
 }
 
@@ -209,7 +209,7 @@ static void take(struct work *work, const struct block *block, int64_t at, uint6
     uint64_t latency = number_at(block->latency, block->latency_width, at);
     unsigned marks = (flags & ERROR ? IS_ERROR : 0) | (flags & HAS_LATENCY ? IS_TIMED : 0) | (late ? IS_LATE : 0);
     work->counted[work->counted_count++] =
-        (struct lso_item){(shifted << work->name_bits | stage) << INDEX_BITS | index_of(latency),
+        (struct lso_item){(shifted << work->name_bits | stage) << LSO_INDEX_BITS | index_of(latency),
                           latency << VALUE_FLAGS | marks};
 }
 
@@ -253,8 +253,8 @@ static void count_cells(const struct work *work, const struct lso_item *items, s
 {
     int64_t group[LSO_GROUP_FIELDS];
     for (size_t at = 0; at < work->counted_count;) {
-        uint64_t key = items[at].key, packed = key >> INDEX_BITS;
-        if (at == 0 || packed != items[at - 1].key >> INDEX_BITS) {
+        uint64_t key = items[at].key, packed = key >> LSO_INDEX_BITS;
+        if (at == 0 || packed != items[at - 1].key >> LSO_INDEX_BITS) {
             if (at > 0)
                 end_group(into, group);
             memset(group, 0, sizeof group);
@@ -269,7 +269,7 @@ static void count_cells(const struct work *work, const struct lso_item *items, s
             timed += (value & IS_TIMED) != 0;
             errors += (value & (IS_TIMED | IS_ERROR)) == (IS_TIMED | IS_ERROR);
         }
-        int64_t cell = (int64_t)(key & ((UINT64_C(1) << (work->name_bits + INDEX_BITS)) - 1));
+        int64_t cell = (int64_t)(key & ((UINT64_C(1) << (work->name_bits + LSO_INDEX_BITS)) - 1));
         if (timed) {
             into->keys[into->cells] = cell;
             into->counts[into->cells++] = timed;
@@ -304,6 +304,14 @@ size_t lso_rows_of_number(const struct lso_rows_of *rows, int64_t number)
     while (found < rows->count && rows->at[found * rows->width] == number)
         found++;
     return found;
+}
+
+uint32_t lso_numbers_before(const struct lso_rows_of *rows, int64_t before)
+{
+    uint32_t numbers = 0;
+    for (size_t at = 0; at < rows->count && rows->at[at * rows->width] < before; at++)
+        numbers += at == 0 || rows->at[at * rows->width] != rows->at[(at - 1) * rows->width];
+    return numbers;
 }
 
 void lso_skip_rows(struct lso_rows_of *rows, size_t count)
@@ -371,10 +379,7 @@ static void tell(const struct lso_grouped *grouped, struct bytes *told)
 {
     struct lso_rows_of groups = lso_groups_in(grouped), kinds = lso_kinds_in(grouped);
     int64_t cells = 0, error_cells = 0;
-    uint32_t numbers = 0;
-    for (size_t at = 0; at < kinds.count; at++) /* every event has one, also those that are in no group */
-        numbers += at == 0 || kinds.at[at * LSO_KIND_FIELDS] != kinds.at[(at - 1) * LSO_KIND_FIELDS];
-    bytes_add_array(told, numbers);
+    bytes_add_array(told, lso_numbers_before(&kinds, INT64_MAX)); /* every event has a kind, also those that are in no group */
     while (kinds.count > 0) {
         int64_t number = kinds.at[0];
         size_t of_kinds = lso_rows_of_number(&kinds, number), of_groups = lso_rows_of_number(&groups, number);

@@ -36,6 +36,7 @@ enum {
     LSO_BLOCK_FIELDS
 };
 
+enum { LSO_SLOT_MS = 5000 };
 enum { LSO_LIFECYCLE = 1 }; /* in the table of types, below the number */
 
 /* What is written before the rest of the results. */
@@ -81,6 +82,9 @@ struct lso_rows_of {
 
 /* How many rows are of the first one's number, if that is `number`. */
 size_t lso_rows_of_number(const struct lso_rows_of *rows, int64_t number);
+
+/* How many numbers they have below one. */
+uint32_t lso_numbers_before(const struct lso_rows_of *rows, int64_t before);
 
 void lso_skip_rows(struct lso_rows_of *rows, size_t count);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INDEX_BITS = 15, INDEXES = 1 << INDEX_BITS, HALF_BITS = 10 }; /* as in compute/histogram.py */
+enum { INDEXES = 1 << LSO_INDEX_BITS, HALF_BITS = 10 }; /* as in compute/histogram.py */
 
 /* The highest value, in µs, that falls on an index. */
 static int64_t highest_at(uint64_t index)
@@ -82,12 +82,12 @@ static int values_of_many(const int64_t *keys, const int64_t *counts, int64_t co
         low = index < low ? index : low;
         high = index > high ? index : high;
     }
-    int64_t *sums = calloc((size_t)(high - low + 1), sizeof *sums);
+    uint64_t *sums = calloc((size_t)(high - low + 1), sizeof *sums); /* as what is stored may be anything */
     if (!sums)
         return -1;
     for (int64_t at = 0; at < count; at++)
-        sums[(keys[at] & (INDEXES - 1)) - low] += counts[at];
-    values_at(NULL, low, sums, high - low + 1, parts, many, values);
+        sums[(keys[at] & (INDEXES - 1)) - low] += (uint64_t)counts[at];
+    values_at(NULL, low, (const int64_t *)sums, high - low + 1, parts, many, values);
     free(sums);
     return 0;
 }
@@ -101,7 +101,7 @@ static int64_t values_of_stages(const int64_t *keys, const int64_t *counts, int6
         return -1;
     int64_t rows = 1;
     for (int64_t start = 0, end; start < count; start = end, rows++) {
-        for (end = start + 1; end < count && keys[end] >> INDEX_BITS == keys[start] >> INDEX_BITS;)
+        for (end = start + 1; end < count && keys[end] >> LSO_INDEX_BITS == keys[start] >> LSO_INDEX_BITS;)
             end++;
         if (rows >= room)
             return -2;

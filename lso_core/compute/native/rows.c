@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { INDEX_BITS = 15, STAGE_BITS = 10 };
+enum { STAGE_BITS = 10 };
 
 /* How many cells a share has; -1 where a table is none. */
 static int64_t cells_of(const struct lso_share *share)
@@ -18,7 +18,7 @@ static int64_t cells_of(const struct lso_share *share)
 /* A key of a state as one of a row: by index first. 0 where its stage has no place. */
 static int place(int64_t *key, const struct lso_places *of)
 {
-    int64_t number = *key >> INDEX_BITS, index = *key & ((1 << INDEX_BITS) - 1);
+    int64_t number = *key >> LSO_INDEX_BITS, index = *key & ((1 << LSO_INDEX_BITS) - 1);
     if (number < 0 || number >= of->count)
         return 0;
     *key = index << STAGE_BITS | of->places[number];

@@ -166,28 +166,30 @@ int lso_take_away(uint64_t *number, uint64_t less)
     return !__builtin_sub_overflow(*number, less, number);
 }
 
+int lso_join_tally(struct lso_tally *own, const struct lso_tally *more)
+{
+    if (!own->timed) {
+        own->low = more->low;
+        own->high = more->high;
+    } else if (more->timed) {
+        own->low = more->low < own->low ? more->low : own->low;
+        own->high = more->high > own->high ? more->high : own->high;
+    }
+    own->sum = own->sum > UINT64_MAX - more->sum ? UINT64_MAX : own->sum + more->sum;
+    return !(__builtin_add_overflow(own->total, more->total, &own->total) |
+             __builtin_add_overflow(own->errors, more->errors, &own->errors) |
+             __builtin_add_overflow(own->timed, more->timed, &own->timed));
+}
+
 void lso_add_tally(struct lso_sums *sums, uint64_t number, const struct lso_tally *tally)
 {
     struct lso_stage *stage = lso_stage_of(sums, number);
-    if (!stage) {
-        if (sums->stage_count == LSO_MOST_NUMBERS)
-            sums->failed = 1;
-        else
-            sums->stages[sums->stage_count++] = (struct lso_stage){number, *tally};
-        return;
-    }
-    struct lso_tally *own = &stage->tally;
-    if (!own->timed) {
-        own->low = tally->low;
-        own->high = tally->high;
-    } else if (tally->timed) {
-        own->low = tally->low < own->low ? tally->low : own->low;
-        own->high = tally->high > own->high ? tally->high : own->high;
-    }
-    add(sums, &own->total, tally->total);
-    add(sums, &own->errors, tally->errors);
-    add(sums, &own->timed, tally->timed);
-    add(sums, &own->sum, tally->sum);
+    if (stage)
+        sums->failed |= !lso_join_tally(&stage->tally, tally);
+    else if (sums->stage_count == LSO_MOST_NUMBERS)
+        sums->failed = 1;
+    else
+        sums->stages[sums->stage_count++] = (struct lso_stage){number, *tally};
 }
 
 void lso_add_type(struct lso_sums *sums, uint64_t number, uint64_t count)

@@ -6,7 +6,7 @@
 
 /* As `state.Tally`. */
 struct lso_tally {
-    uint64_t total, errors, timed, sum, low, high; /* of latencies: in µs */
+    uint64_t total, errors, timed, sum, low, high; /* of latencies, in µs: `sum` is full at 2^64 - 1 */
 };
 
 enum { LSO_TALLY_FIELDS = 6 };
@@ -28,8 +28,11 @@ struct lso_sums {
     struct lso_type types[LSO_MOST_NUMBERS];
     uint32_t stage_count, type_count;
     uint64_t late, skewed;
-    int failed; /* a sum is beyond 64 bits, or there are too many numbers */
+    int failed; /* a count is beyond 64 bits, or there are too many numbers */
 };
+
+/* The sums over both, as Tally.plus has them. False where a count is beyond 64 bits. */
+int lso_join_tally(struct lso_tally *own, const struct lso_tally *more);
 
 void lso_no_sums(struct lso_sums *sums);
 
