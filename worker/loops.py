@@ -24,6 +24,9 @@ RESTS: Final = 3
 """Most of a step's cost does not depend on how much it folds. So a step that did something is followed by a rest of three
 times the processor time that it took, within these bounds from begin to begin: the more there is to do, the fewer and
 larger the steps. What it waited, for Redis or for others on the machine, makes nobody wait longer."""
+LEAST_REST: Final = 1 / 8
+"""A rest is at least this part of the time that the steps before it took, however long. Redis serves all by turns, and who never
+rests takes half of it, also where appends want more."""
 QUIET_PACE_S: Final = 0.03
 """While busy systems rest, quiet ones have steps of their own, so far apart: to look costs a fraction of a millisecond."""
 IDLE_S: Final = 0.05
@@ -172,4 +175,4 @@ def rest_after(done: Round) -> float:
     if done.more:
         return 0.0
     pace_s = min(LONGEST_PACE_S, max(PACE_S, done.took_s + RESTS * done.used_s))
-    return max(0.0, pace_s - done.took_s)
+    return max(LEAST_REST * done.took_s, pace_s - done.took_s)
