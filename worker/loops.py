@@ -19,7 +19,7 @@ TEND_S: Final = 0.5
 HOUSE_S: Final = 1.0
 REBUILD_S: Final = 0.5
 PACE_S: Final = 0.02
-LONGEST_PACE_S: Final = 0.15
+LONGEST_PACE_S: Final = 0.3
 RESTS: Final = 3
 """Most of a step's cost does not depend on how much it folds. So a step that did something is followed by a rest of three
 times the processor time that it took, within these bounds from begin to begin: the more there is to do, the fewer and

@@ -81,7 +81,7 @@ async def test_the_sweep_finds_forgotten_systems_and_half_done_registrations(roo
         (0.001, 0.001, 0, 0.019),
         (0.01, 0.01, 0, 0.03),
         (0.03, 0.01, 0, 0.03),
-        (0.1, 0.1, 0, 0.05),
+        (0.1, 0.1, 0, 0.2),
         (0.4, 0.01, 0, 0.05),
         (0.01, 0.01, 1, 0.0),
     ],
