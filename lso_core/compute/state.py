@@ -2,8 +2,8 @@
 
 Values are immutable: a fold makes a new state that shares the untouched slots, so a commit that is refused leaves
 nothing to undo. Stored form: one hash field of meta and one a slot, each behind a version byte. A state keeps its slots in
-that form: most of them are not looked at between their making and their end, and as objects they would take ten times the
-memory.
+that form: most of them are not looked at between their making and their end, and as objects they would take several times
+the memory.
 
 What a step makes of each system, here and where the others of its values are defined, is made with `gc=False`: immutable
 values hold no reference cycle, and to look through those of ten thousand systems again and again costs a twentieth of a step.

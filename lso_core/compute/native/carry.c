@@ -20,7 +20,7 @@ struct text {
 
 /* A slot as it is stored. */
 struct slot {
-    struct text cells, errors, sums;
+    struct text cells, errors;
 };
 
 struct system {
@@ -50,14 +50,16 @@ static int cut_table(struct text *rest, struct text *table)
     return 1;
 }
 
-static int read_slot(const struct system *system, int64_t at, int64_t format, struct slot *slot)
+/* One of the slots, and its sums at hand. What is wrong; then there is nothing in them. */
+static int open_slot(struct desk *desk, const struct system *system, int64_t at, struct slot *slot)
 {
     struct text rest = {system->texts[at] + SEAL, system->sizes[at] - SEAL};
-    if (rest.size < 0 || system->texts[at][0] != format || !cut_table(&rest, &slot->cells) ||
-        !cut_table(&rest, &slot->errors))
+    if (rest.size >= 0 && system->texts[at][0] == desk->windows->format && cut_table(&rest, &slot->cells) &&
+        cut_table(&rest, &slot->errors) && lso_read_sums(rest.data, rest.size, &desk->slot))
         return 0;
-    slot->sums = rest;
-    return 1;
+    *slot = (struct slot){0};
+    lso_no_sums(&desk->slot);
+    return NOT_AS_TOLD;
 }
 
 static int is_gone(const struct system *system, int64_t at)
@@ -87,9 +89,9 @@ static int look_through(struct desk *desk, const struct system *system, struct k
         struct slot slot;
         if (is_gone(system, at))
             continue;
-        if (!read_slot(system, at, desk->windows->format, &slot) ||
-            !lso_read_sums(slot.sums.data, slot.sums.size, sums))
-            return NOT_AS_TOLD;
+        int wrong = open_slot(desk, system, at, &slot);
+        if (wrong)
+            return wrong;
         for (uint32_t one = 0; one < sums->stage_count; one++) {
             struct lso_stage *own = lso_stage_of(window, sums->stages[one].number);
             if (own && stages[own - window->stages].asked && !keep(stages + (own - window->stages), &sums->stages[one].tally))
@@ -180,11 +182,7 @@ static int carry_window(struct desk *desk, const struct system *system, int64_t 
         struct slot slot;
         if (!is_gone(system, at))
             continue;
-        if (!read_slot(system, at, desk->windows->format, &slot) ||
-            !lso_read_sums(slot.sums.data, slot.sums.size, &desk->slot)) {
-            wrong = NOT_AS_TOLD;
-            break;
-        }
+        wrong = open_slot(desk, system, at, &slot);
         lso_add_sums(&desk->leaving, &desk->slot);
         packed[found] = slot.cells.data;
         sizes[found++] = slot.cells.size;
@@ -290,10 +288,7 @@ static int find_slot(struct desk *desk, const struct system *system, int64_t num
     lso_no_sums(&desk->slot);
     for (int64_t at = system->slot_count; at-- > 0;) /* what comes is mostly for the latest */
         if (system->starts[at] == number * LSO_SLOT_MS)
-            return read_slot(system, at, desk->windows->format, slot) &&
-                           lso_read_sums(slot->sums.data, slot->sums.size, &desk->slot)
-                       ? 0
-                       : NOT_AS_TOLD;
+            return open_slot(desk, system, at, slot);
     return 0;
 }
 
