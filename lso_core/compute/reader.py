@@ -1,5 +1,5 @@
-"""A request's body read by a kernel: one pass over its bytes (`native/events.c`), or over the columns that a library has made
-of them (`native/arrow.c`), from there to what is stored.
+"""A request's body read by a kernel: one pass over its bytes (`native/events.c`), or, where it is an Arrow stream, over the
+columns that lie in it (`native/stream.c`, `native/arrow.c`), from there to what is stored.
 
 It takes what is certain to be good, which is nearly everything that pipelines send, and answers None for the rest: names
 with escapes, numbers of more digits than it knows to the last bit, and all that is wrong.
@@ -7,7 +7,7 @@ with escapes, numbers of more digits than it knows to the last bit, and all that
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from lso_core.compute import columns, kernel, run_ids
@@ -15,10 +15,6 @@ from lso_core.model.events import LATENCY_MS_MAX, LIFECYCLE, NAME_BYTES, PAYLOAD
 from lso_core.model.runs import LIFE, MAKERS, OUTCOMES
 
 _MOST: Final = (1 << 63) - 1
-
-_pointer_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 
 
 class _Word(ctypes.Structure):
@@ -71,10 +67,15 @@ class _Batch(ctypes.Structure):
     )
 
 
-class _Records(ctypes.Structure):
-    """`struct records`"""
+class Caps(ctypes.Structure):
+    """`struct caps`: what an Arrow stream may hold."""
 
-    _fields_ = (("schema", ctypes.c_void_p), ("array", ctypes.c_void_p))
+    _fields_ = (
+        ("messages", ctypes.c_int64),
+        ("metadata_bytes", ctypes.c_int64),
+        ("metadata_pairs", ctypes.c_int64),
+        ("dictionary_bytes", ctypes.c_int64),
+    )
 
 
 class Read(NamedTuple):
@@ -106,22 +107,13 @@ def read(body: bytes, system_id: int, most_events: int, most_containers: int, *,
     return _told(functions, lambda batch: functions.read(body, len(body), _rules(), post, batch))
 
 
-def read_arrow(
-    batches: Sequence[Any], size: int, system_id: int, most_events: int, most_containers: int
-) -> Read | None:
-    """As `read`, of record batches that were validated in full, and came in `size` bytes."""
+def read_arrow(body: bytes, caps: Caps, system_id: int, most_events: int, most_containers: int) -> Read | None:
+    """As `read`, of an Arrow stream."""
     functions = _functions()
     if functions is None or not 0 <= system_id <= _MOST:
         return None
     post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST))
-    capsules = [batch.__arrow_c_array__() for batch in batches]  # which give back what they hold when they are gone
-    records = (_Records * len(capsules))(*map(_records, capsules))
-    return _told(functions, lambda batch: functions.read_arrow(records, len(records), size, _rules(), post, batch))
-
-
-def _records(capsules: tuple[Any, Any]) -> _Records:
-    schema, array = capsules
-    return _Records(_pointer_in(schema, b"arrow_schema"), _pointer_in(array, b"arrow_array"))
+    return _told(functions, lambda batch: functions.read_arrow(body, len(body), caps, _rules(), post, batch))
 
 
 def _told(functions: _Functions, read: Callable[[_Batch], Any]) -> Read | None:
@@ -143,10 +135,9 @@ def _told(functions: _Functions, read: Callable[[_Batch], Any]) -> Read | None:
 
 @functools.cache
 def _functions() -> _Functions | None:
-    reading = (ctypes.c_char_p, ctypes.c_size_t, *map(ctypes.POINTER, (_Rules, _Post, _Batch)))
-    read = kernel.function("lso_read", *reading, result=ctypes.c_int)
-    handed = (ctypes.POINTER(_Records), ctypes.c_int64, ctypes.c_size_t, *map(ctypes.POINTER, (_Rules, _Post, _Batch)))
-    read_arrow = kernel.function("lso_read_arrow", *handed, result=ctypes.c_int)
+    body, rest = (ctypes.c_char_p, ctypes.c_size_t), [*map(ctypes.POINTER, (_Rules, _Post, _Batch))]
+    read = kernel.function("lso_read", *body, *rest, result=ctypes.c_int)
+    read_arrow = kernel.function("lso_read_arrow", *body, ctypes.POINTER(Caps), *rest, result=ctypes.c_int)
     free = kernel.function("lso_free", ctypes.POINTER(_Batch), result=None)
     if read is None or read_arrow is None or free is None:
         return None

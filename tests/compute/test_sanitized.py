@@ -19,7 +19,7 @@ FLAGS = ("-std=c11", "-O1", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-f
          "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")  # fmt: skip
 NAMES = ("reader", "batches", "arrow", "fold_kernel", "fold", "fold_rows", "carrying", "histogram", "ranks", "series")
 TESTS = tuple(f"tests/compute/test_{name}.py" for name in NAMES)
-GUARDED = {"events": "lso_read", "arrow": "lso_read_arrow"}
+GUARDED = {"events": "lso_read", "arrow": "lso_read_arrow", "stream": "stream_read"}
 """What of a source is given memory of just the right size before it runs."""
 FIND = """
 import sys

@@ -6,14 +6,15 @@ pyarrow is an extra and heavy to import, so whoever needs this room imports it t
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from lso_core.compute import columns, reader, scrutiny
+from lso_core.compute.arrow import framing
 from lso_core.compute.arrow.rows import Members, Rows, members, pack
-from lso_core.compute.arrow.sheet import read
+from lso_core.compute.arrow.sheet import made_plain, read
 from lso_core.compute.batches import Post, batch_of, crowded, digest_of, finding_of, sift
 from lso_core.compute.columns import BodyKind
 from lso_core.compute.outline import outline
@@ -23,21 +24,34 @@ from lso_core.model.events import PAYLOAD_BYTES, Event
 
 __all__ = ["Rows", "careful", "quick"]
 
+_CAPS: Final = reader.Caps(
+    messages=framing.MESSAGES,
+    metadata_bytes=framing.METADATA_BYTES,
+    metadata_pairs=framing.METADATA_PAIRS,
+    dictionary_bytes=framing.DICTIONARY_BYTES,
+)
+
 
 def quick(post: Post) -> Batch | None:
     """The batch, or None where it is not certain that every event is good, or there is no kernel."""
     try:
-        batches = read(post.body, post.most_events)
+        found = _found(post, post.body)
+        if found is None:
+            plain = made_plain(post.body, post.most_events)
+            found = None if plain is None else _found(post, plain)
+        if found is None:
+            return None
+        if found.parts is None:
+            body = _pack(read(post.body, post.most_events), told_latencies=found.told_latencies)
+        else:
+            body = columns.pack_body(found.parts, BodyKind.PARTS)
     except InputError:
         return None
-    found = reader.read_arrow(batches, len(post.body), post.system_id, post.most_events, post.most_containers)
-    if found is None:
-        return None
-    if found.parts is None:
-        body = _pack(batches, told_latencies=found.told_latencies)
-    else:
-        body = columns.pack_body(found.parts, BodyKind.PARTS)
     return Batch(found.events, found.block, body, found.latest_ts_ms, digest_of(post))
+
+
+def _found(post: Post, body: bytes) -> reader.Read | None:
+    return reader.read_arrow(body, _CAPS, post.system_id, post.most_events, post.most_containers)
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:

@@ -1,5 +1,7 @@
 """The record batches of a stream, read once its framing is known to be harmless."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,19 +21,42 @@ _WISHES: Final = {
 
 
 def read(body: bytes, most_events: int) -> list[Any]:
-    """The record batches that have rows, validated in full. Raises InputError."""
-    check(body, most_events)
+    """The record batches that have rows, validated in full, of types that kernels read. Raises InputError."""
+    with _refusing():
+        return [batch if _is_plain(batch) else _made_plain(batch) for batch in _validated(body, most_events)]
+
+
+def made_plain(body: bytes, most_events: int) -> bytes | None:
+    """The same events in a stream of types that kernels read; None where it has no others. Raises InputError."""
+    with _refusing():
+        batches = _validated(body, most_events)
+        if _is_plain(batches[0]):
+            return None
+        plain = [_made_plain(batch) for batch in batches]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, plain[0].schema) as writer:
+            for batch in plain:
+                writer.write_batch(batch)
+        made: bytes = sink.getvalue().to_pybytes()
+        return made
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
     try:
-        batches = [batch for batch in pa.ipc.open_stream(pa.py_buffer(body), options=_OPTIONS) if batch.num_rows]
-        for batch in batches:
-            batch.validate(full=True)
-        schema = batches[0].schema
-        for field in schema:
-            _check_type(field)
-        is_plain = all(_is_plain(field.type) for field in schema)
-        return batches if is_plain else [_made_plain(batch) for batch in batches]
+        yield
     except (pa.ArrowException, ValueError, OSError):  # also of Unicode, where a time zone is none
         raise refused("the Arrow stream is malformed", "") from None
+
+
+def _validated(body: bytes, most_events: int) -> list[Any]:
+    check(body, most_events)
+    batches = [batch for batch in pa.ipc.open_stream(pa.py_buffer(body), options=_OPTIONS) if batch.num_rows]
+    for batch in batches:
+        batch.validate(full=True)
+    for field in batches[0].schema:
+        _check_type(field)
+    return batches
 
 
 def column_of(batch: Any, name: str) -> Any | None:
@@ -43,7 +68,11 @@ def column_of(batch: Any, name: str) -> Any | None:
     return None if pa.types.is_null(column.type) else column
 
 
-def _is_plain(kind: Any) -> bool:
+def _is_plain(batch: Any) -> bool:
+    return all(_is_plain_type(field.type) for field in batch.schema)
+
+
+def _is_plain_type(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_string_view(kind) or pa.types.is_float16(kind))

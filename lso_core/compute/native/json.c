@@ -103,6 +103,29 @@ static int skip_wide(struct text *text)
     return 1;
 }
 
+int json_is_ascii(const uint8_t *at, size_t length)
+{
+    uint64_t all = 0, word;
+    for (; length >= sizeof word; at += sizeof word, length -= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        all |= word;
+    }
+    for (; length > 0; at++, length--)
+        all |= *at;
+    return !(all & HIGHS);
+}
+
+int json_is_utf8(const uint8_t *at, size_t length)
+{
+    struct text text = {at, at + length, 0};
+    while (text.at < text.end)
+        if (*text.at < 0x80)
+            text.at++;
+        else if (!skip_wide(&text))
+            return 0;
+    return 1;
+}
+
 /* The high bit of every byte that is no plain character of a string: a quote, a backslash, below a blank or above 127. */
 static inline uint64_t specials(uint64_t word)
 {

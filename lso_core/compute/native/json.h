@@ -55,6 +55,10 @@ static inline void json_skip_space(struct text *text)
         json_skip_blanks(text);
 }
 
+/* Whether bytes are all below 128, and whether they are UTF-8. */
+int json_is_ascii(const uint8_t *at, size_t length);
+int json_is_utf8(const uint8_t *at, size_t length);
+
 int json_take_null(struct text *text);
 
 /* A string without escapes; `value` is what stands between its quotes. */
