@@ -11,10 +11,10 @@ struct reader {
     const struct rules *rules;
     const struct post *post;
     struct events *events;
-    struct event *rows; /* among `events` */
-    int64_t count;
-    const uint8_t *end; /* of the body, where a zero stands */
-    int64_t *numbers;   /* of each row, for any use */
+    int64_t first, count; /* among `events` */
+    const uint8_t *end;   /* of the body, where a zero stands */
+    int64_t *numbers;     /* of each row, for any use */
+    uint32_t *codes;      /* as well */
     int64_t containers;
 };
 
@@ -81,13 +81,17 @@ static int read_positions(struct reader *reader, const struct column *column)
 {
     int64_t *numbers = reader->numbers;
     const struct texts *texts = &column->texts;
+    int is_good = 1;
     if (column->values == NULL)
         for (int64_t at = 0; at < reader->count; at++)
             numbers[at] = at;
     else if (!read_integers(column, reader->count, numbers))
         return 0;
-    if (column->valid == NULL && texts->valid == NULL && column->values == NULL)
-        return reader->count <= texts->count;
+    if (column->valid == NULL && texts->valid == NULL) {
+        for (int64_t at = 0; at < reader->count; at++)
+            is_good &= (uint64_t)numbers[at] < (uint64_t)texts->count;
+        return is_good;
+    }
     for (int64_t at = 0; at < reader->count; at++) {
         if (!is_valid(column->valid, at))
             numbers[at] = -1;
@@ -101,9 +105,8 @@ static int read_positions(struct reader *reader, const struct column *column)
 
 /* Names. */
 
-/* Numbers of a column's texts, each looked up when it is first met: 0 for none, else 1 + position among `names`. Every
-   row gets its own in `reader->numbers`. */
-static int number_rows(struct reader *reader, const struct column *column, struct names *names)
+/* Numbers of a column's texts, each looked up when it is first met: 0 for none, else 1 + position among `names`. */
+static int number_rows(struct reader *reader, const struct column *column, struct names *names, uint32_t *to)
 {
     struct span name;
     if (!stream_is_text(column->field) || !read_positions(reader, column))
@@ -121,7 +124,7 @@ static int number_rows(struct reader *reader, const struct column *column, struc
             if (!known[position])
                 break;
         }
-        reader->numbers[at] = position < 0 ? 0 : known[position];
+        to[at] = position < 0 ? 0 : known[position];
     }
     free(known);
     return at == reader->count;
@@ -129,36 +132,28 @@ static int number_rows(struct reader *reader, const struct column *column, struc
 
 static int take_stages(struct reader *reader, const struct column *column)
 {
-    if (!number_rows(reader, column, &reader->events->stages))
-        return 0;
-    for (int64_t at = 0; at < reader->count; at++)
-        reader->rows[at].stage = (uint32_t)reader->numbers[at];
-    return 1;
+    return number_rows(reader, column, &reader->events->stages, reader->events->stage + reader->first);
 }
 
 static int take_runs(struct reader *reader, const struct column *column)
 {
-    if (!number_rows(reader, column, &reader->events->runs))
-        return 0;
-    for (int64_t at = 0; at < reader->count; at++)
-        reader->rows[at].run = (uint32_t)reader->numbers[at];
-    return 1;
+    return number_rows(reader, column, &reader->events->runs, reader->events->run + reader->first);
 }
 
 static int take_event_types(struct reader *reader, const struct column *column)
 {
     struct events *events = reader->events;
-    if (!number_rows(reader, column, &events->event_types))
+    if (!number_rows(reader, column, &events->event_types, reader->codes))
         return 0;
     for (uint32_t position = events->kind_count; position < events->event_types.count; position++)
         if (!events_number_type(events, reader->rules, position))
             return 0;
+    int is_good = 1;
     for (int64_t at = 0; at < reader->count; at++) {
-        if (!reader->numbers[at])
-            return 0;
-        reader->rows[at].event_type = (uint32_t)reader->numbers[at] - 1;
+        is_good &= reader->codes[at] > 0;
+        events->event_type[reader->first + at] = reader->codes[at] - 1;
     }
-    return 1;
+    return is_good;
 }
 
 /* 1 for error, 0 for ok, -1 for anything else. */
@@ -172,16 +167,16 @@ static int status_of(struct span text)
 static int take_statuses(struct reader *reader, const struct column *column)
 {
     struct names names = {0};
-    int is_good = number_rows(reader, column, &names) && names.count <= 2;
-    uint8_t flags[3] = {0};
+    int is_good = number_rows(reader, column, &names, reader->codes) && names.count <= 2;
+    uint8_t flags[3] = {0}, *to = reader->events->flags + reader->first;
     for (uint32_t at = 0; is_good && at < names.count; at++) {
         int status = status_of(names.all[at]);
         is_good = status >= 0;
         flags[at + 1] = status > 0 ? EVENT_ERROR : 0;
     }
     for (int64_t at = 0; is_good && at < reader->count; at++) {
-        is_good = reader->numbers[at] > 0;
-        reader->rows[at].flags |= flags[reader->numbers[at]];
+        is_good = reader->codes[at] > 0;
+        to[at] |= flags[reader->codes[at]];
     }
     names_free(&names);
     return is_good;
@@ -189,79 +184,101 @@ static int take_statuses(struct reader *reader, const struct column *column)
 
 /* Numbers. */
 
+/* Sets a flag of every row that has a value. */
+static void set_flags(struct reader *reader, const struct column *column, uint8_t flag)
+{
+    uint8_t *flags = reader->events->flags + reader->first;
+    if (column->valid == NULL)
+        for (int64_t at = 0; at < reader->count; at++)
+            flags[at] |= flag;
+    else
+        for (int64_t at = 0; at < reader->count; at++)
+            flags[at] |= is_valid(column->valid, at) ? flag : 0;
+}
+
 static int take_systems(struct reader *reader, const struct column *column)
 {
+    int is_good = 1;
     if (stream_is_text(column->field) || column->field->format == 't' ||
         !read_integers(column, reader->count, reader->numbers))
         return 0;
     for (int64_t at = 0; at < reader->count; at++)
-        if (reader->numbers[at] != reader->post->system_id && is_valid(column->valid, at))
-            return 0;
-    return 1;
+        is_good &= reader->numbers[at] == reader->post->system_id || !is_valid(column->valid, at);
+    return is_good;
 }
 
 static int take_latencies(struct reader *reader, const struct column *column)
 {
-    double *numbers = malloc(((size_t)reader->count + 1) * sizeof *numbers);
-    int is_good = numbers != NULL && !stream_is_text(column->field) && read_doubles(column, reader->count, numbers);
-    for (int64_t at = 0; is_good && at < reader->count; at++) {
-        if (!is_valid(column->valid, at))
-            continue;
-        reader->rows[at].latency_ms = numbers[at];
-        reader->rows[at].flags |= EVENT_HAS_LATENCY;
-        is_good = numbers[at] >= 0 && numbers[at] <= reader->rules->latency_ms_max; /* also no NaN */
-    }
-    free(numbers);
+    double *to = reader->events->latency_ms + reader->first, most = reader->rules->latency_ms_max;
+    int is_good = 1;
+    if (stream_is_text(column->field) || !read_doubles(column, reader->count, to))
+        return 0;
+    set_flags(reader, column, EVENT_HAS_LATENCY);
+    for (int64_t at = 0; column->valid != NULL && at < reader->count; at++)
+        to[at] = is_valid(column->valid, at) ? to[at] : 0.0;
+    for (int64_t at = 0; at < reader->count; at++)
+        is_good &= to[at] >= 0 && to[at] <= most; /* also no NaN */
     return is_good;
 }
 
 /* Times. */
 
-/* Milliseconds in units of so many a second, cut off towards the past; TIMES_NONE beyond the years that are read. */
-static int64_t ms_of(int64_t units, int64_t per_s)
-{
-    int64_t ms;
-    if (per_s == 1)
-        ms = units < TIMES_EARLIEST_MS / 1000 - 1 || units > TIMES_LATEST_MS / 1000 + 1 ? TIMES_NONE : units * 1000;
-    else
-        ms = units / (per_s / 1000) - (units % (per_s / 1000) < 0);
-    return ms < TIMES_EARLIEST_MS || ms > TIMES_LATEST_MS ? TIMES_NONE : ms;
-}
+/* Milliseconds in units of which so many make a millisecond, cut off towards the past. */
+#define CUT_TO_MS(per_ms)                                                                                                  for (int64_t at = 0; at < reader->count; at++)                                                                             to[at] = reader->numbers[at] / (per_ms) - (reader->numbers[at] % (per_ms) < 0);
 
-static int take_time(struct event *event, int64_t ts_ms)
+static int cut_times(struct reader *reader, int64_t per_s, int64_t *to)
 {
-    event->ts_ms = ts_ms;
-    event->flags |= EVENT_HAS_TS;
-    return ts_ms != TIMES_NONE;
+    switch (per_s) {
+    case 1:
+        for (int64_t at = 0; at < reader->count; at++) /* far beyond the years that are read it stays there */
+            to[at] = reader->numbers[at] > TIMES_LATEST_MS || reader->numbers[at] < TIMES_EARLIEST_MS
+                         ? TIMES_NONE
+                         : reader->numbers[at] * 1000;
+        return 1;
+    case 1000:
+        memcpy(to, reader->numbers, (size_t)reader->count * sizeof *to);
+        return 1;
+    case 1000000:
+        CUT_TO_MS(1000)
+        return 1;
+    case 1000000000:
+        CUT_TO_MS(1000000)
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 static int take_time_texts(struct reader *reader, const struct column *column)
 {
+    struct events *events = reader->events;
     struct span text;
     if (!read_positions(reader, column))
         return 0;
     for (int64_t at = 0; at < reader->count; at++) {
+        int64_t *to = &events->ts_ms[reader->first + at];
         if (reader->numbers[at] < 0)
             continue;
-        if (!text_at(&column->texts, reader->numbers[at], &text) ||
-            !take_time(&reader->rows[at], times_ms(text.at, text.length)))
+        if (!text_at(&column->texts, reader->numbers[at], &text) || (*to = times_ms(text.at, text.length)) == TIMES_NONE)
             return 0;
+        events->flags[reader->first + at] |= EVENT_HAS_TS;
     }
     return 1;
 }
 
 static int take_times(struct reader *reader, const struct column *column)
 {
-    int64_t per_s = column->field->per_s;
+    int64_t *to = reader->events->ts_ms + reader->first;
+    int is_good = 1;
     if (stream_is_text(column->field))
         return take_time_texts(reader, column);
-    if (column->field->format != 't' || !read_integers(column, reader->count, reader->numbers))
+    if (column->field->format != 't' || !read_integers(column, reader->count, reader->numbers) ||
+        !cut_times(reader, column->field->per_s, to))
         return 0;
+    set_flags(reader, column, EVENT_HAS_TS);
     for (int64_t at = 0; at < reader->count; at++)
-        if (is_valid(column->valid, at) &&
-            !take_time(&reader->rows[at], ms_of(reader->numbers[at], per_s)))
-            return 0;
-    return 1;
+        is_good &= (to[at] >= TIMES_EARLIEST_MS && to[at] <= TIMES_LATEST_MS) || !is_valid(column->valid, at);
+    return is_good;
 }
 
 /* Payloads. */
@@ -310,7 +327,7 @@ static int take_seen(struct reader *reader, const struct texts *texts, struct se
             own = (struct seen){0};
         if (!one->payload.length && (!text_at(texts, position, &whole) || !see_payload(reader, whole, one)))
             return 0;
-        reader->rows[at].payload = one->payload;
+        reader->events->payload[reader->first + at] = one->payload;
         reader->containers += one->containers;
     }
     return 1;
@@ -367,19 +384,21 @@ static int know_fields(const struct stream *stream, size_t *positions)
 
 static int have_their_latencies(const struct reader *reader)
 {
-    for (int64_t at = 0; at < reader->count; at++) {
-        const struct event *event = &reader->rows[at];
-        if (!(event->flags & EVENT_HAS_LATENCY) && !(reader->events->kinds[event->event_type] & KIND_UNTIMED))
+    const struct events *events = reader->events;
+    uint8_t all = EVENT_HAS_LATENCY;
+    for (int64_t at = reader->first; at < reader->first + reader->count; at++)
+        all &= events->flags[at];
+    for (int64_t at = reader->first; !all && at < reader->first + reader->count; at++)
+        if (!(events->flags[at] & EVENT_HAS_LATENCY) && !(events->kinds[events->event_type[at]] & KIND_UNTIMED))
             return 0;
-    }
     return 1;
 }
 
 static int take_records(struct reader *reader, const struct stream *stream, const struct records *records,
                         const size_t *positions)
 {
+    reader->first = (int64_t)reader->events->count;
     reader->count = records->rows;
-    reader->rows = reader->events->all + reader->events->count;
     reader->events->count += (size_t)records->rows;
     for (int64_t at = 0; at < stream->field_count; at++)
         if (stream->fields[at].format != 'n' && !FIELDS[positions[at]].take(reader, &records->columns[at]))
@@ -389,12 +408,12 @@ static int take_records(struct reader *reader, const struct stream *stream, cons
 
 static int take_all(struct reader *reader, const struct stream *stream)
 {
-    size_t positions[STREAM_COLUMNS];
-    if (!stream->rows || !know_fields(stream, positions))
+    size_t positions[STREAM_COLUMNS], rows = (size_t)stream->rows;
+    if (!rows || !know_fields(stream, positions) || !events_make_room(reader->events, rows))
         return 0;
-    reader->events->all = calloc((size_t)stream->rows, sizeof *reader->events->all);
-    reader->numbers = malloc((size_t)stream->rows * sizeof *reader->numbers);
-    if (reader->events->all == NULL || reader->numbers == NULL)
+    reader->numbers = malloc(rows * sizeof *reader->numbers);
+    reader->codes = malloc(rows * sizeof *reader->codes);
+    if (reader->numbers == NULL || reader->codes == NULL)
         return 0;
     for (size_t at = 0; at < stream->count; at++)
         if (!take_records(reader, stream, &stream->records[at], positions))
@@ -414,6 +433,7 @@ LSO_EXPORT int lso_read_arrow(const uint8_t *body, size_t length, const struct c
     int is_good = length <= UINT32_MAX && stream_read(body, length, caps, post->most_events, &stream) &&
                   take_all(&reader, &stream) && batch_write(&events, rules, length, batch);
     free(reader.numbers);
+    free(reader.codes);
     events_free(&events);
     stream_free(&stream);
     return is_good;

@@ -4,6 +4,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The column of so many bytes each, which begins where the last one ends; what was in the old one goes into it. */
+static void *move_column(uint8_t **place, const void *old, size_t count, size_t room, size_t width)
+{
+    uint8_t *column = *place;
+    if (count > 0)
+        memcpy(column, old, count * width);
+    *place += room * width;
+    return column;
+}
+
+int events_make_room(struct events *events, size_t room)
+{
+    const size_t widths = sizeof *events->ts_ms + sizeof *events->latency_ms + sizeof *events->payload +
+                          sizeof *events->stage + sizeof *events->run + sizeof *events->event_type +
+                          sizeof *events->flags;
+    uint8_t *memory = calloc(room, widths), *place = memory;
+    if (memory == NULL)
+        return 0;
+#define MOVE(column) events->column = move_column(&place, events->column, events->count, room, sizeof *events->column)
+    MOVE(ts_ms);
+    MOVE(latency_ms);
+    MOVE(payload);
+    MOVE(stage);
+    MOVE(run);
+    MOVE(event_type);
+    MOVE(flags);
+    free(events->memory);
+    events->memory = memory;
+    events->room = room;
+    return 1;
+}
+
 static uint8_t kinds_of(const struct rules *rules, struct span name)
 {
     for (int64_t at = 0; at < rules->word_count; at++) {
@@ -33,7 +65,7 @@ int events_number_type(struct events *events, const struct rules *rules, uint32_
 
 void events_free(struct events *events)
 {
-    free(events->all);
+    free(events->memory);
     free(events->kinds);
     names_free(&events->stages);
     names_free(&events->event_types);
@@ -42,13 +74,15 @@ void events_free(struct events *events)
 
 static void settle_times(const struct events *events, struct batch *batch)
 {
+    int64_t latest = INT64_MIN;
+    uint8_t any = 0;
     for (size_t at = 0; at < events->count; at++) {
-        const struct event *event = &events->all[at];
-        if ((event->flags & EVENT_HAS_TS) && (!batch->has_ts || event->ts_ms > batch->latest_ts_ms)) {
-            batch->latest_ts_ms = event->ts_ms;
-            batch->has_ts = 1;
-        }
+        int64_t ts_ms = events->flags[at] & EVENT_HAS_TS ? events->ts_ms[at] : INT64_MIN;
+        latest = ts_ms > latest ? ts_ms : latest;
+        any |= events->flags[at];
     }
+    batch->has_ts = (any & EVENT_HAS_TS) != 0;
+    batch->latest_ts_ms = batch->has_ts ? latest : 0;
 }
 
 LSO_EXPORT void lso_free(struct batch *batch)

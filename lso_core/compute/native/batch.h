@@ -42,6 +42,7 @@ struct post {
     int64_t lines;
 };
 
+/* One event, as it is read. */
 struct event {
     int64_t ts_ms;
     double latency_ms;
@@ -51,9 +52,15 @@ struct event {
     uint8_t flags;
 };
 
+/* All events, one column beside the other: what looks at all of them looks at few columns at a time. */
 struct events {
-    struct event *all;
     size_t count, room;
+    void *memory; /* of the columns */
+    int64_t *ts_ms;
+    double *latency_ms;
+    struct span *payload;
+    uint32_t *stage, *run, *event_type;
+    uint8_t *flags;
     struct names stages, event_types, runs;
     uint8_t *kinds; /* of each event type */
     uint32_t kind_count, kind_room;
@@ -71,20 +78,45 @@ struct batch {
 
 /* The latency in whole microseconds, to the nearest, ties to even: added to the shift, a double below 2^51 has no bits left
    behind its point. */
-static inline uint64_t event_us(const struct event *event)
+static inline uint64_t events_us(double latency_ms)
 {
     const double shift = 6755399441055744.0;
-    double sum = event->latency_ms * 1000.0 + shift;
+    double sum = latency_ms * 1000.0 + shift;
     uint64_t bits, zero;
     memcpy(&bits, &sum, sizeof bits);
     memcpy(&zero, &shift, sizeof zero);
     return bits - zero;
 }
 
+/* Whether every event has a run id. */
+static inline int events_have_runs(const struct events *events)
+{
+    uint32_t least = UINT32_MAX;
+    for (size_t at = 0; at < events->count; at++)
+        least = events->run[at] < least ? events->run[at] : least;
+    return least > 0;
+}
+
 void block_write(const struct events *events, const struct rules *rules, struct bytes *block);
 
 /* Parts of about `most` bytes at most. Whether latencies need not be among them. */
 int parts_write(const struct events *events, size_t most, struct bytes *parts);
+
+/* Room for so many events, the new ones zero; 0 where memory is short. */
+int events_make_room(struct events *events, size_t room);
+
+/* Adds one to those for which there is room. */
+static inline void events_add(struct events *events, const struct event *event)
+{
+    size_t at = events->count++;
+    events->ts_ms[at] = event->ts_ms;
+    events->latency_ms[at] = event->latency_ms;
+    events->payload[at] = event->payload;
+    events->stage[at] = event->stage;
+    events->run[at] = event->run;
+    events->event_type[at] = event->event_type;
+    events->flags[at] = event->flags;
+}
 
 /* 0 where memory is short. */
 int events_number_type(struct events *events, const struct rules *rules, uint32_t position);

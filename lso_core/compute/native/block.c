@@ -23,10 +23,10 @@ static void add_names(struct bytes *to, const struct names *names)
         bytes_add_text(to, names->all[at].at, names->all[at].length);
 }
 
-static int is_maker(const struct events *events, const struct event *event)
+static int is_maker(const struct events *events, size_t at)
 {
-    uint8_t kinds = events->kinds[event->event_type];
-    return (kinds & KIND_ALWAYS) || ((kinds & KIND_OUTCOME) && event->stage == 0);
+    uint8_t kinds = events->kinds[events->event_type[at]];
+    return (kinds & KIND_ALWAYS) || ((kinds & KIND_OUTCOME) && events->stage[at] == 0);
 }
 
 static int must_tell(const struct events *events)
@@ -38,10 +38,10 @@ static int must_tell(const struct events *events)
 }
 
 /* Marks a run among the sample; 1 where it is new there. */
-static int64_t is_new(uint8_t *seen, const struct event *event)
+static int64_t is_new(uint8_t *seen, uint32_t run)
 {
-    uint8_t before = seen[event->run];
-    seen[event->run] = 1;
+    uint8_t before = seen[run];
+    seen[run] = 1;
     return !before;
 }
 
@@ -58,9 +58,9 @@ static int each_has_its_own(const struct events *events, const struct rules *rul
     }
     int64_t size = 0, distinct = 0;
     for (size_t at = 0; at < half; at++, size++)
-        distinct += is_new(seen, &events->all[at]);
+        distinct += is_new(seen, events->run[at]);
     for (size_t at = half; at < count; at += count / half, size++)
-        distinct += is_new(seen, &events->all[at]);
+        distinct += is_new(seen, events->run[at]);
     free(seen);
     return (double)distinct > rules->runs_own * (double)size;
 }
@@ -79,7 +79,7 @@ static void find_makers(const struct events *events, struct told *told)
         return;
     }
     for (size_t at = 0; at < events->count; at++)
-        if (is_maker(events, &events->all[at]))
+        if (is_maker(events, at))
             told->makers[told->maker_count++] = at;
 }
 
@@ -88,7 +88,7 @@ static void keep_named(const struct events *events, struct told *told)
 {
     size_t kept = 0;
     for (size_t at = 0; at < told->maker_count; at++)
-        if (events->all[told->makers[at]].run)
+        if (events->run[told->makers[at]])
             told->makers[kept++] = told->makers[at];
     told->maker_count = kept;
 }
@@ -116,7 +116,7 @@ static void tell_makers(const struct events *events, const struct rules *rules, 
         return;
     }
     for (size_t at = 0; at < told->maker_count; at++) {
-        uint32_t position = names_number(&told->ids, events->runs.all[events->all[told->makers[at]].run - 1]);
+        uint32_t position = names_number(&told->ids, events->runs.all[events->run[told->makers[at]] - 1]);
         told->failed |= position == UINT32_MAX;
         told->numbers[at] = (uint64_t)position + 1;
     }
@@ -137,14 +137,6 @@ static void find_told(const struct events *events, const struct rules *rules, st
         tell_makers(events, rules, told);
 }
 
-static int all_have_a_run(const struct events *events)
-{
-    for (size_t at = 0; at < events->count; at++)
-        if (!events->all[at].run)
-            return 0;
-    return 1;
-}
-
 static void add_little(struct bytes *to, uint64_t value, int width)
 {
     bytes_add(to, &value, (size_t)width);
@@ -154,35 +146,36 @@ static void add_little(struct bytes *to, uint64_t value, int width)
 struct column {
     uint64_t *numbers;
     size_t count;
-    uint64_t most;
+    uint64_t most; /* a number as wide as the widest */
 };
 
 static void gather_offsets(const struct events *events, int64_t base, struct column *column)
 {
-    column->most = 0;
+    uint64_t all = 0;
     for (size_t at = 0; at < column->count; at++) {
-        const struct event *event = &events->all[at];
-        uint64_t offset = event->flags & EVENT_HAS_TS ? (uint64_t)(event->ts_ms - base) : 0;
+        uint64_t offset = events->flags[at] & EVENT_HAS_TS ? (uint64_t)(events->ts_ms[at] - base) : 0;
         column->numbers[at] = offset;
-        column->most = offset > column->most ? offset : column->most;
+        all |= offset;
     }
+    column->most = all;
 }
 
 static void gather_latencies(const struct events *events, struct column *column)
 {
-    column->most = 0;
+    uint64_t all = 0;
     for (size_t at = 0; at < column->count; at++) {
-        uint64_t us = event_us(&events->all[at]);
+        uint64_t us = events_us(events->latency_ms[at]);
         column->numbers[at] = us;
-        column->most = us > column->most ? us : column->most;
+        all |= us;
     }
+    column->most = all;
 }
 
-static void gather_positions(const struct events *events, int of_stages, struct column *column)
+static void gather_numbers(const uint32_t *numbers, uint64_t most, struct column *column)
 {
-    column->most = of_stages ? events->stages.count : events->event_types.count - 1;
     for (size_t at = 0; at < column->count; at++)
-        column->numbers[at] = of_stages ? events->all[at].stage : events->all[at].event_type;
+        column->numbers[at] = numbers[at];
+    column->most = most;
 }
 
 static void add_column(struct bytes *block, const struct column *column)
@@ -197,7 +190,7 @@ static void add_runs(const struct events *events, const struct told *told, struc
     for (uint32_t at = 0; at < told->id_count; at++)
         bytes_add_text(&ids, told->id_list[at].at, told->id_list[at].length);
     uint64_t last = told->maker_count ? told->makers[told->maker_count - 1] : 0;
-    int is_alike = told->id_count == 1 && (!told->is_whole || all_have_a_run(events));
+    int is_alike = told->id_count == 1 && (!told->is_whole || events_have_runs(events));
     add_little(block, ids.used, 4);
     add_little(block, told->maker_count, 4);
     add_little(block, (uint64_t)bytes_width(last), 1);
@@ -206,9 +199,7 @@ static void add_runs(const struct events *events, const struct told *told, struc
     bytes_add(block, ids.data, ids.used);
     bytes_add_narrow(block, told->makers, told->maker_count, last);
     if (!is_alike && told->is_whole) {
-        for (size_t at = 0; at < column->count; at++)
-            column->numbers[at] = events->all[at].run;
-        column->most = told->id_count;
+        gather_numbers(events->run, told->id_count, column);
         add_column(block, column);
     } else if (!is_alike) {
         bytes_add_narrow(block, told->numbers, told->maker_count, told->id_count);
@@ -221,16 +212,8 @@ static int64_t earliest(const struct events *events)
 {
     int64_t first = INT64_MAX;
     for (size_t at = 0; at < events->count; at++)
-        if ((events->all[at].flags & EVENT_HAS_TS) && events->all[at].ts_ms < first)
-            first = events->all[at].ts_ms;
+        first = (events->flags[at] & EVENT_HAS_TS) && events->ts_ms[at] < first ? events->ts_ms[at] : first;
     return first == INT64_MAX ? 0 : first;
-}
-
-static void add_flags(const struct events *events, struct bytes *block)
-{
-    uint8_t *flags = bytes_extend(block, events->count);
-    for (size_t at = 0; flags != NULL && at < events->count; at++)
-        flags[at] = events->all[at].flags;
 }
 
 /* The four columns; their widths stand in the head, which is written before them. */
@@ -243,8 +226,10 @@ static void add_columns(const struct events *events, int64_t base, size_t widths
             gather_offsets(events, base, column);
         else if (turn == 1)
             gather_latencies(events, column);
+        else if (turn == 2)
+            gather_numbers(events->stage, events->stages.count, column);
         else
-            gather_positions(events, turn == 2, column);
+            gather_numbers(events->event_type, events->event_types.count - 1, column);
         most[turn] = column->most;
         add_column(block, column);
     }
@@ -268,7 +253,7 @@ static void write(const struct events *events, const struct rules *rules, const 
     add_little(block, 0, 4);
     add_little(block, names.used, 4);
     bytes_add(block, names.data, names.used);
-    add_flags(events, block);
+    bytes_add(block, events->flags, events->count);
     add_columns(events, base, widths, column, block);
     if (told->id_count)
         add_runs(events, told, column, block);

@@ -280,22 +280,17 @@ static int make_room(struct reader *reader)
         return 0;
     if (events->count < events->room)
         return 1;
-    size_t room = events->room ? events->room * 2 : (size_t)(reader->text.end - reader->text.at) / EVENT_BYTES + 8;
-    struct event *all = realloc(events->all, room * sizeof *all);
-    if (all == NULL)
-        return 0;
-    events->all = all;
-    events->room = room;
-    return 1;
+    size_t length = (size_t)(reader->text.end - reader->text.at);
+    return events_make_room(events, events->room ? events->room * 2 : length / EVENT_BYTES + 8);
 }
 
 static int take_next(struct reader *reader)
 {
-    if (!make_room(reader))
+    struct event event = {0};
+    if (!make_room(reader) || !take_event(reader, &event))
         return 0;
-    struct event *event = &reader->events->all[reader->events->count++];
-    memset(event, 0, sizeof *event);
-    return take_event(reader, event);
+    events_add(reader->events, &event);
+    return 1;
 }
 
 /* One event a line; what stands behind the last line end may be missing, and no line is blank. */

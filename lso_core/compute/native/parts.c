@@ -15,9 +15,8 @@ static enum runs runs_of(const struct events *events)
 {
     if (!events->runs.count)
         return RUNS_NONE;
-    for (size_t at = 0; at < events->count; at++)
-        if (!events->all[at].run)
-            return RUNS_ODD;
+    if (!events_have_runs(events))
+        return RUNS_ODD;
     for (uint32_t at = 1; at < events->runs.count; at++)
         if (events->runs.all[at].length != events->runs.all[0].length)
             return RUNS_ODD;
@@ -47,7 +46,7 @@ static void add_run_ids(const struct events *events, enum runs runs, struct byte
     }
     uint8_t *to = add_room(parts, events->count * ids->length);
     for (size_t at = 0; to != NULL && at < events->count; at++, to += ids->length)
-        memcpy(to, ids[events->all[at].run - 1].at, ids->length);
+        memcpy(to, ids[events->run[at] - 1].at, ids->length);
     bytes_add_number(parts, ids->length);
 }
 
@@ -58,7 +57,7 @@ static size_t payloads_length(const struct events *events)
 {
     size_t length = 1, given = 0; /* each has a bracket or a comma before it, and there is a bracket at the end */
     for (size_t at = 0; at < events->count; at++) {
-        uint32_t own = events->all[at].payload.length;
+        uint32_t own = events->payload[at].length;
         length += 1 + (own ? own : NONE.length);
         given += own > 0;
     }
@@ -71,7 +70,7 @@ static void add_payloads(const struct events *events, size_t length, struct byte
     if (to == NULL || !length)
         return;
     for (size_t at = 0; at < events->count; at++) {
-        const struct span *payload = events->all[at].payload.length ? &events->all[at].payload : &NONE;
+        const struct span *payload = events->payload[at].length ? &events->payload[at] : &NONE;
         *to++ = at ? ',' : '[';
         memcpy(to, payload->at, payload->length);
         to += payload->length;
@@ -81,10 +80,10 @@ static void add_payloads(const struct events *events, size_t length, struct byte
 
 static int are_told_by_columns(const struct events *events)
 {
+    int are_told = 1;
     for (size_t at = 0; at < events->count; at++)
-        if ((double)event_us(&events->all[at]) / 1000.0 != events->all[at].latency_ms)
-            return 0;
-    return 1;
+        are_told &= (double)(int64_t)events_us(events->latency_ms[at]) / 1000.0 == events->latency_ms[at];
+    return are_told;
 }
 
 static void add_latencies(const struct events *events, int are_told, struct bytes *parts)
@@ -93,8 +92,8 @@ static void add_latencies(const struct events *events, int are_told, struct byte
     size_t count = are_told ? 0 : events->count;
     uint8_t *to = add_room(parts, count * sizeof(double));
     for (size_t at = 0; to != NULL && at < count; at++, to += sizeof(double)) {
-        const struct event *event = &events->all[at];
-        memcpy(to, event->flags & EVENT_HAS_LATENCY ? (const void *)&event->latency_ms : &NOT_A_NUMBER, sizeof(double));
+        int has_latency = events->flags[at] & EVENT_HAS_LATENCY;
+        memcpy(to, has_latency ? (const void *)&events->latency_ms[at] : &NOT_A_NUMBER, sizeof(double));
     }
 }
 
