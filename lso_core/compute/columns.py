@@ -1,9 +1,12 @@
 """The columns of a batch: what folding needs of its events, packed into one block of a stream entry.
 
-Layout, little-endian: MAGIC, `_HEADER`, a msgpack list of [stages, event types], the columns one after another (flags
-as bytes, `ts` as offsets from the batch's smallest, latency in µs, stage and type as positions in those lists), the
-run ids where there is something to tell of them (`compute.run_ids`; without them the block is one of format 1), and a
-CRC-32 of all before it. Widths are as small as the batch allows.
+Layout, little-endian: MAGIC, `_HEADER`, a msgpack list of [stages, event types], the columns one after another (a byte of
+marks, `ts` as offsets from the batch's smallest, latency in µs, stage and type as positions in those lists), the run ids
+where there is something to tell of them (`compute.run_ids`), and a CRC-32 of all before it. Widths are as small as the batch
+allows. The lowest three bits of a mark are flags; where they fit, type and stage stand above them and have no column.
+
+In formats before 3 there was no width of three bytes, and marks were flags alone; one of format 1 says nothing of runs, one of
+format 2 always does.
 """
 
 import ctypes
@@ -21,20 +24,19 @@ import numpy.typing as npt
 
 from lso_core.compute import kernel, run_ids, timestamps
 from lso_core.compute.checksum import crc32
-from lso_core.compute.packing import WIDTHS, Ints, narrow, widen
+from lso_core.compute.packing import TIGHT_WIDTHS, Ints, loosen, narrow, tighten, widen
 from lso_core.compute.run_ids import Numbers, RunIds
 from lso_core.model.events import Event
 
 Bools = npt.NDArray[np.bool_]
 
-FORMAT: Final = 2
-"""Version of the entry's layout. A worker reads this and the one before."""
+FORMAT: Final = 3
+"""Version of the entry's layout. A worker reads this and those before."""
 OLDEST_FORMAT: Final = 1
-WITHOUT_RUNS: Final = 1
-"""The format of a block that says nothing of runs, so that a worker of the release before reads it too."""
 MAGIC: Final = b"LSO"
 _HEADER: Final = struct.Struct("<BIqBBBBI")
-"""format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names."""
+"""format, count, base of ts, bytes of a ts offset, of a latency, of a stage, of a type, bytes of the names. For stage and type
+that stand in the marks: _IN_MARKS, and from which bit on."""
 _CRC: Final = struct.Struct("<I")
 _PREFIX: Final = len(MAGIC) + _HEADER.size
 
@@ -43,8 +45,11 @@ _KEPT_NAMES: Final = 256
 """Names of up to so many bytes are not read anew for each block."""
 
 _ERROR, _HAS_TS, _HAS_LATENCY = 1, 2, 4
+_FLAG_BITS: Final = 3
+_MARK_BITS: Final = 8
+_IN_MARKS: Final = 0x80
 
-_WIDTHS: Final = frozenset(WIDTHS)
+_WIDTHS: Final = frozenset(TIGHT_WIDTHS)
 
 _BODY: Final = struct.Struct("<BI")
 """A BodyKind, and the inflated length."""
@@ -154,13 +159,20 @@ def encode(columns: Columns) -> bytes:
     """The columns as one block of bytes."""
     base = int(columns.ts_ms[columns.has_ts].min()) if columns.has_ts.any() else 0
     offsets = np.where(columns.has_ts, columns.ts_ms - base, 0)
-    numbers = [narrow(column) for column in (offsets, columns.latency_us, columns.stage, columns.event_type)]
-    flags = columns.error * np.uint8(_ERROR) | columns.has_ts * np.uint8(_HAS_TS)
-    flags |= columns.has_latency * np.uint8(_HAS_LATENCY)
+    marks = columns.error * np.uint8(_ERROR) | columns.has_ts * np.uint8(_HAS_TS)
+    marks |= columns.has_latency * np.uint8(_HAS_LATENCY)
+    shift = _FLAG_BITS + max(0, len(columns.event_types) - 1).bit_length()
+    packed = [tighten(offsets), tighten(columns.latency_us)]
+    if shift + len(columns.stages).bit_length() <= _MARK_BITS:
+        marks |= (columns.event_type << _FLAG_BITS | columns.stage << shift).astype(np.uint8)
+        packed += (_IN_MARKS | shift, b""), (_IN_MARKS | _FLAG_BITS, b"")
+    else:
+        packed += ((one.itemsize, one.tobytes()) for one in map(narrow, (columns.stage, columns.event_type)))
+    widths, numbers = zip(*packed, strict=True)
     names = msgspec.msgpack.encode((columns.stages, columns.event_types))
-    version, runs = (WITHOUT_RUNS, b"") if columns.runs is None else (FORMAT, run_ids.encode(columns.runs))
-    header = _HEADER.pack(version, len(columns), base, *(column.itemsize for column in numbers), len(names))
-    return sealed(MAGIC, header, names, flags.tobytes(), *(column.tobytes() for column in numbers), runs)
+    runs = b"" if columns.runs is None else run_ids.encode(columns.runs)
+    header = _HEADER.pack(FORMAT, len(columns), base, *widths, len(names))
+    return sealed(MAGIC, header, names, marks.tobytes(), *numbers, runs)
 
 
 def sealed(*parts: bytes) -> bytes:
@@ -178,7 +190,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     count: int
     base_ms: int
     widths: int
-    """Bytes of a ts offset, of a latency, of a stage, of a type: one byte each, the lowest first."""
+    """Of ts offsets, latencies, stages and types, as the header has them: one byte each, the lowest first."""
     stages: tuple[str, ...]
     event_types: tuple[str, ...]
     runs: RunIds | None
@@ -206,9 +218,15 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
     def numbers(self) -> list[Ints]:
         """The columns that are not flags."""
-        widths = self.widths.to_bytes(4, "little")
+        *widths, stage, event_type = self.widths.to_bytes(4, "little")
+        if not stage & _IN_MARKS:
+            widths += stage, event_type
         ends = itertools.accumulate(widths, lambda at, width: at + width * self.count, initial=self.at + self.count)
-        return [widen(self.data, width, self.count, at) for width, at in zip(widths, ends, strict=False)]
+        found = [loosen(self.data, width, self.count, at) for width, at in zip(widths, ends, strict=False)]
+        if stage & _IN_MARKS:
+            marks, shift = widen(self.data, 1, self.count, self.at), stage & ~_IN_MARKS
+            found += marks >> shift, marks >> _FLAG_BITS & ((1 << shift - _FLAG_BITS) - 1)
+        return found
 
 
 def block_of(columns: Columns) -> Block:
@@ -238,7 +256,7 @@ def _block(data: bytes, told: list[int]) -> Block | None:
     at, count, base, widths, most_stage, most_type, end = told
     try:
         names = _names(data[_PREFIX:at])
-        runs = None if data[len(MAGIC)] == WITHOUT_RUNS else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
+        runs = _runs(data, data[len(MAGIC)], end, count)
     except (ValueError, IndexError):
         return None
     if most_stage > len(names.stages) or (count and most_type >= len(names.event_types)):
@@ -255,16 +273,17 @@ def _read(data: bytes) -> Block:
     if version < OLDEST_FORMAT:
         raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length
-    end = at + count * (1 + sum(widths))
-    if len(data) < end + _CRC.size or (version == WITHOUT_RUNS and len(data) > end + _CRC.size):
+    end = at + count * (1 + sum(width for width in widths if not width & _IN_MARKS))
+    if len(data) < end + _CRC.size or (version == 1 and len(data) > end + _CRC.size):
         raise CorruptEntryError("the block is cut off or has bytes to spare")
     if crc32(data, len(data) - _CRC.size) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
-    if not _WIDTHS.issuperset(widths):
-        raise CorruptEntryError(f"a column has a width of {max(set(widths) - _WIDTHS)} bytes")
+    own = widths[:2] if _stand_in_marks(*widths[2:]) else widths
+    if not _WIDTHS.issuperset(own):
+        raise CorruptEntryError(f"a column has a width of {max(set(own) - _WIDTHS)} bytes")
     try:
         names = _names(data[_PREFIX:at])
-        runs = None if version == WITHOUT_RUNS else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
+        runs = _runs(data, version, end, count)
     except ValueError as error:  # also of msgspec and of Unicode
         raise CorruptEntryError("the names or the run ids cannot be read") from error
     block = Block(data, at, count, base, int.from_bytes(widths, "little"), names.stages, names.event_types, runs)
@@ -272,6 +291,17 @@ def _read(data: bytes) -> Block:
     if count and (int(stage.max()) > len(names.stages) or int(event_type.max()) >= len(names.event_types)):
         raise CorruptEntryError("a position beyond the names")
     return block
+
+
+def _stand_in_marks(stage: int, event_type: int) -> bool:
+    """Whether these are no widths, but say where stage and type are in the marks."""
+    return event_type == _IN_MARKS | _FLAG_BITS and _IN_MARKS | _FLAG_BITS <= stage <= _IN_MARKS | _MARK_BITS
+
+
+def _runs(data: bytes, version: int, end: int, count: int) -> RunIds | None:
+    """The run ids of a block whose columns end there. Raises ValueError."""
+    has_none = len(data) == end + _CRC.size and version != 2
+    return None if has_none else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -295,7 +325,7 @@ def _compiled() -> Callable[[Sequence[bytes]], list[list[int]]] | None:
 
     def heads(blocks: Sequence[bytes]) -> list[list[int]]:
         found = np.empty((len(blocks), _HEAD_WORDS), np.int64)
-        run(len(blocks), *kernel.texts(blocks), FORMAT, WITHOUT_RUNS, kernel.address(found))
+        run(len(blocks), *kernel.texts(blocks), OLDEST_FORMAT, FORMAT, kernel.address(found))
         told: list[list[int]] = found.tolist()
         return told
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 WIDTHS: Final = (1, 2, 4, 8)
+TIGHT_WIDTHS: Final = (*WIDTHS, 3)
 _DTYPES: Final[dict[int, np.dtype[Any]]] = {width: np.dtype(f"<u{width}") for width in WIDTHS}
 
 
@@ -37,6 +38,23 @@ def view(data: bytes | memoryview, width: int, count: int, at: int) -> npt.NDArr
     if dtype is None:
         raise UnknownWidthError(f"a width of {width} bytes")
     return np.frombuffer(data, dtype, count, at)
+
+
+def tighten(values: Ints) -> tuple[int, bytes]:
+    """As `narrow`, also in three bytes: the width, and the numbers."""
+    narrowed = narrow(values)
+    if narrowed.itemsize != 4 or int(values.max()) >= 1 << 24:
+        return narrowed.itemsize, narrowed.tobytes()
+    return 3, narrowed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+
+
+def loosen(data: bytes, width: int, count: int, at: int) -> Ints:
+    """The numbers that `tighten` gave, as `widen` does."""
+    if width != 3:
+        return widen(data, width, count, at)
+    wide = np.zeros((count, 4), np.uint8)
+    wide[:, :3] = np.frombuffer(data, np.uint8, 3 * count, at).reshape(-1, 3)
+    return wide.view("<u4").ravel().astype(np.int64)
 
 
 def every(mask: npt.NDArray[np.bool_]) -> bool:

@@ -37,7 +37,6 @@ class _Rules(ctypes.Structure):
         ("runs_sample", ctypes.c_int64),
         ("runs_most_outcomes", ctypes.c_int64),
         ("columns_format", ctypes.c_int64),
-        ("columns_format_without_runs", ctypes.c_int64),
         ("word_count", ctypes.c_int64),
         ("words", _Word * 16),
     )
@@ -163,7 +162,6 @@ def _rules() -> _Rules:
         runs_sample=run_ids.SAMPLE,
         runs_most_outcomes=run_ids.MOST_OUTCOMES,
         columns_format=columns.FORMAT,
-        columns_format_without_runs=columns.WITHOUT_RUNS,
         word_count=len(words),
         words=(_Word * 16)(*words),
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from lso_core.compute import columns
 from lso_core.compute.columns import BodyKind, Columns, CorruptEntryError, NewerFormatError
@@ -24,7 +25,9 @@ events = st.builds(
     Event,
     event_type=names,
     status=st.sampled_from(["ok", "error"]),
-    latency_ms=st.one_of(st.none(), st.floats(0, LATENCY_MS_MAX), st.sampled_from([0, 0.0005, LATENCY_MS_MAX])),
+    latency_ms=st.one_of(
+        st.none(), st.floats(0, 10_000), st.floats(0, LATENCY_MS_MAX), st.sampled_from([0, 0.0005, LATENCY_MS_MAX])
+    ),
     ts=instants,
     stage=st.one_of(st.none(), names),
 )
@@ -181,34 +184,23 @@ def test_a_width_that_there_is_not_is_corrupt_also_with_a_right_checksum(width: 
             columns.decode(sealed(bytes(damaged)))
 
 
-def test_a_position_beyond_the_names_is_corrupt() -> None:
-    cut = columns.cut([EVENT])
-    for wrong in (
-        Columns(
-            cut.ts_ms,
-            cut.has_ts,
-            cut.latency_us,
-            cut.has_latency,
-            cut.error,
-            cut.stage + 1,
-            cut.event_type,
-            cut.stages,
-            cut.event_types,
-        ),
-        Columns(
-            cut.ts_ms,
-            cut.has_ts,
-            cut.latency_us,
-            cut.has_latency,
-            cut.error,
-            cut.stage,
-            cut.event_type + 1,
-            cut.stages,
-            cut.event_types,
-        ),
-    ):
+@pytest.mark.parametrize("names", [3, 40])
+def test_a_position_beyond_the_names_is_corrupt(names: int) -> None:
+    """Few names stand in the marks, many have columns of their own."""
+    events = [Event(f"type {at}", "ok", 1.0, stage=f"stage {at}") for at in range(names)]
+    cut = columns.cut(events)
+    assert cut.stages == columns.decode(columns.encode(cut)).stages
+    for wrong in (structs.replace(cut, stage=cut.stage + 1), structs.replace(cut, event_type=cut.event_type + 1)):
         with pytest.raises(CorruptEntryError):
             columns.decode(columns.encode(wrong))
+
+
+@pytest.mark.parametrize(("most", "width"), [(255, 1), (65_535, 2), (65_536, 3), ((1 << 24) - 1, 3), (1 << 24, 4)])
+def test_numbers_take_as_few_bytes_as_they_need(most: int, width: int) -> None:
+    cut = columns.cut([Event("a", "ok", us / 1_000) for us in (0, 1, most)])
+    block = columns.encode(cut)
+    assert [0, 1, most] == columns.decode(block).latency_us.tolist()
+    assert len(columns.encode(columns.cut([Event("a", "ok", 0.0)] * 3))) + 3 * (width - 1) == len(block)
 
 
 def test_names_that_are_none_are_corrupt_also_with_a_right_checksum() -> None:

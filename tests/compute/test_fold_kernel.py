@@ -225,7 +225,7 @@ def entry(block: columns.Block) -> grouping.Entry:
     "wrong",
     [
         {"count": 1 << 31},
-        {"count": 101},
+        {"count": 102},
         {"at": 1 << 40},
         {"at": -8},
         {"widths": 0x03010101},

@@ -31,7 +31,7 @@ struct rules {
     /* Of run ids, as `compute.run_ids` has them. */
     double runs_own;
     int64_t runs_few, runs_repeated, runs_sample, runs_most_outcomes;
-    int64_t columns_format, columns_format_without_runs;
+    int64_t columns_format;
     int64_t word_count;
     struct word words[MOST_WORDS];
 };

@@ -183,6 +183,28 @@ static void add_column(struct bytes *block, const struct column *column)
     bytes_add_narrow(block, column->numbers, column->count, column->most);
 }
 
+/* The bits that numbers up to this one take. */
+static int bits_of(uint64_t most)
+{
+    return most ? 64 - __builtin_clzll(most) : 0;
+}
+
+enum { FLAG_BITS = 3, MARK_BITS = 8, IN_MARKS = 0x80 };
+
+/* From which bit on a byte of flags holds the stage, too, behind the type; 0 where there is no room for both. */
+static int stage_shift(const struct events *events)
+{
+    int shift = FLAG_BITS + bits_of(events->event_types.count - 1);
+    return shift + bits_of(events->stages.count) <= MARK_BITS ? shift : 0;
+}
+
+static void add_marks(const struct events *events, int shift, struct bytes *block)
+{
+    uint8_t *marks = bytes_extend(block, events->count);
+    for (size_t at = 0; marks != NULL && at < events->count; at++)
+        marks[at] = (uint8_t)(events->flags[at] | events->event_type[at] << FLAG_BITS | events->stage[at] << shift);
+}
+
 static void add_runs(const struct events *events, const struct told *told, struct column *column, struct bytes *block)
 {
     struct bytes ids = {0};
@@ -216,25 +238,32 @@ static int64_t earliest(const struct events *events)
     return first == INT64_MAX ? 0 : first;
 }
 
-/* The four columns; their widths stand in the head, which is written before them. */
-static void add_columns(const struct events *events, int64_t base, size_t widths, struct column *column,
+/* All columns; their widths go into the head, which is written before them. */
+static void add_columns(const struct events *events, int64_t base, size_t head, struct column *column,
                         struct bytes *block)
 {
-    uint64_t most[4];
-    for (int turn = 0; turn < 4; turn++) {
-        if (turn == 0)
-            gather_offsets(events, base, column);
-        else if (turn == 1)
-            gather_latencies(events, column);
-        else if (turn == 2)
-            gather_numbers(events->stage, events->stages.count, column);
-        else
-            gather_numbers(events->event_type, events->event_types.count - 1, column);
-        most[turn] = column->most;
+    int shift = stage_shift(events);
+    uint8_t widths[4] = {0, 0, (uint8_t)(IN_MARKS | shift), IN_MARKS | FLAG_BITS};
+    if (shift)
+        add_marks(events, shift, block);
+    else
+        bytes_add(block, events->flags, events->count);
+    gather_offsets(events, base, column);
+    widths[0] = (uint8_t)bytes_tight_width(column->most);
+    bytes_add_tight(block, column->numbers, column->count, column->most);
+    gather_latencies(events, column);
+    widths[1] = (uint8_t)bytes_tight_width(column->most);
+    bytes_add_tight(block, column->numbers, column->count, column->most);
+    if (!shift) {
+        gather_numbers(events->stage, events->stages.count, column);
+        widths[2] = (uint8_t)bytes_width(column->most);
+        add_column(block, column);
+        gather_numbers(events->event_type, events->event_types.count - 1, column);
+        widths[3] = (uint8_t)bytes_width(column->most);
         add_column(block, column);
     }
-    for (int turn = 0; !block->failed && turn < 4; turn++)
-        block->data[widths + (size_t)turn] = (uint8_t)bytes_width(most[turn]);
+    if (!block->failed)
+        memcpy(block->data + head, widths, sizeof widths);
 }
 
 static void write(const struct events *events, const struct rules *rules, const struct told *told, struct column *column,
@@ -246,14 +275,13 @@ static void write(const struct events *events, const struct rules *rules, const 
     add_names(&names, &events->stages);
     add_names(&names, &events->event_types);
     bytes_add(block, "LSO", 3);
-    add_little(block, (uint64_t)(told->id_count ? rules->columns_format : rules->columns_format_without_runs), 1);
+    add_little(block, (uint64_t)rules->columns_format, 1);
     add_little(block, events->count, 4);
     add_little(block, (uint64_t)base, 8);
     size_t widths = block->used;
     add_little(block, 0, 4);
     add_little(block, names.used, 4);
     bytes_add(block, names.data, names.used);
-    bytes_add(block, events->flags, events->count);
     add_columns(events, base, widths, column, block);
     if (told->id_count)
         add_runs(events, told, column, block);

@@ -65,6 +65,30 @@ void bytes_add_narrow(struct bytes *bytes, const uint64_t *numbers, size_t count
     }
 }
 
+int bytes_tight_width(uint64_t most)
+{
+    return most >= 1u << 16 && most < 1u << 24 ? 3 : bytes_width(most);
+}
+
+void bytes_add_tight(struct bytes *bytes, const uint64_t *numbers, size_t count, uint64_t most)
+{
+    if (bytes_tight_width(most) != 3) {
+        bytes_add_narrow(bytes, numbers, count, most);
+        return;
+    }
+    uint8_t *to = bytes_extend(bytes, 3 * count);
+    for (size_t at = 0; to != NULL && at < count; at++, to += 3) {
+        uint32_t number = (uint32_t)numbers[at];
+        if (at + 1 < count) {
+            memcpy(to, &number, sizeof number); /* the fourth byte is the next one's */
+        } else {
+            to[0] = (uint8_t)number;
+            to[1] = (uint8_t)(number >> 8);
+            to[2] = (uint8_t)(number >> 16);
+        }
+    }
+}
+
 static void add_tagged(struct bytes *bytes, uint8_t tag, uint64_t value, int width)
 {
     uint8_t *to = bytes_extend(bytes, 1 + (size_t)width);

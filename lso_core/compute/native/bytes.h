@@ -20,6 +20,11 @@ void bytes_add_narrow(struct bytes *bytes, const uint64_t *numbers, size_t count
 
 int bytes_width(uint64_t most);
 
+/* The same, also in three bytes. */
+void bytes_add_tight(struct bytes *bytes, const uint64_t *numbers, size_t count, uint64_t most);
+
+int bytes_tight_width(uint64_t most);
+
 /* MessagePack. */
 void bytes_add_array(struct bytes *bytes, uint32_t count);
 void bytes_add_text(struct bytes *bytes, const uint8_t *text, uint32_t length);

@@ -39,6 +39,9 @@ static uint64_t number_at(const uint8_t *column, int width, int64_t at)
     case 2:
         memcpy(&two, column + 2 * at, sizeof two);
         return two;
+    case 3:
+        memcpy(&two, column + 3 * at, sizeof two);
+        return two | (uint64_t)column[3 * at + 2] << 16;
     case 4:
         memcpy(&four, column + 4 * at, sizeof four);
         return four;
@@ -48,17 +51,31 @@ static uint64_t number_at(const uint8_t *column, int width, int64_t at)
     }
 }
 
-static uint64_t most_of(const uint8_t *column, int width, int64_t count)
+/* A column of numbers, alone or in some bits of bytes that hold others, too. */
+struct numbers {
+    const uint8_t *at;
+    int width, shift;
+    uint64_t mask;
+};
+
+static inline uint64_t number_of(const struct numbers *numbers, int64_t at)
+{
+    return number_at(numbers->at, numbers->width, at) >> numbers->shift & numbers->mask;
+}
+
+static uint64_t most_of(const struct numbers *numbers, int64_t count)
 {
     uint64_t most = 0;
-    if (width == 1) { /* as good as always, and worth a loop that goes sixteen at a time */
-        uint8_t small = 0;
-        for (int64_t at = 0; at < count; at++)
-            small = column[at] > small ? column[at] : small;
+    if (numbers->width == 1) { /* as good as always, and worth a loop that goes sixteen at a time */
+        uint8_t small = 0, mask = (uint8_t)numbers->mask;
+        for (int64_t at = 0; at < count; at++) {
+            uint8_t one = (uint8_t)(numbers->at[at] >> numbers->shift) & mask;
+            small = one > small ? one : small;
+        }
         return small;
     }
     for (int64_t at = 0; at < count; at++) {
-        uint64_t one = number_at(column, width, at);
+        uint64_t one = number_of(numbers, at);
         most = one > most ? one : most;
     }
     return most;
@@ -69,39 +86,63 @@ static int64_t clamped(uint64_t number)
     return number > INT64_MAX ? INT64_MAX : (int64_t)number;
 }
 
-/* Where the columns behind the flags begin. False where they are not within the data. */
-static int find_columns(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[4],
-                        const uint8_t *columns[4])
+enum { TS, LATENCY, STAGE, TYPE, COLUMNS };
+enum { FLAG_BITS = 3, IN_MARKS = 0x80, SHIFT = 0x0F };
+
+struct layout {
+    struct numbers columns[COLUMNS];
+    int64_t end;
+};
+
+static int is_width(uint8_t width)
+{
+    return (width >= 1 && width <= 4) || width == 8;
+}
+
+/* Stages and types in the bytes of flags, above those: first the type's bits. */
+static int find_in_marks(const uint8_t *marks, uint8_t stage, uint8_t type, struct layout *layout)
+{
+    int shift = stage & SHIFT;
+    if (type != (IN_MARKS | FLAG_BITS) || stage != (IN_MARKS | shift) || shift < FLAG_BITS || shift > 8)
+        return 0;
+    layout->columns[STAGE] = (struct numbers){marks, 1, shift, UINT8_MAX};
+    layout->columns[TYPE] = (struct numbers){marks, 1, FLAG_BITS, (1u << (shift - FLAG_BITS)) - 1};
+    return 1;
+}
+
+/* Where the columns are, of which those of flags begin at `at`. False where they are not within the data. */
+static int find_columns(const uint8_t *data, int64_t size, int64_t at, int64_t count, const uint8_t widths[COLUMNS],
+                        struct layout *layout)
 {
     if (at < 0 || count < 0 || at > size || count > size - at)
         return 0;
+    const uint8_t *marks = data + at;
+    int own = widths[TYPE] & IN_MARKS ? STAGE : COLUMNS;
     at += count;
-    for (int column = 0; column < 4; column++) {
+    for (int column = 0; column < own; column++) {
         int width = widths[column];
-        if ((width != 1 && width != 2 && width != 4 && width != 8) || count > (size - at) / width)
+        if (!is_width(widths[column]) || count > (size - at) / width)
             return 0;
-        columns[column] = data + at;
+        layout->columns[column] = (struct numbers){data + at, width, 0, UINT64_MAX};
         at += count * width;
     }
-    return 1;
+    layout->end = at;
+    return own == COLUMNS || find_in_marks(marks, widths[STAGE], widths[TYPE], layout);
 }
 
 enum { MAGIC = 3, VERSION = 3, COUNT = 4, BASE = 8, WIDTHS = 16, NAMES = 20, PREFIX = 24, CHECKSUM = 4 };
 
-static void read_head(const uint8_t *data, int64_t size, int format, int without_runs, int64_t *told)
+static void read_head(const uint8_t *data, int64_t size, int oldest, int newest, int64_t *told)
 {
-    const uint8_t *columns[4];
+    struct layout layout;
     uint32_t count, names, checksum, widths;
-    if (size < PREFIX + CHECKSUM || memcmp(data, "LSO", MAGIC) != 0)
+    if (size < PREFIX + CHECKSUM || memcmp(data, "LSO", MAGIC) != 0 || data[VERSION] < oldest || data[VERSION] > newest)
         return;
     memcpy(&count, data + COUNT, sizeof count);
     memcpy(&names, data + NAMES, sizeof names);
     memcpy(&widths, data + WIDTHS, sizeof widths);
     int64_t at = PREFIX + (int64_t)names, end = size - CHECKSUM;
-    if (!find_columns(data, end, at, count, data + WIDTHS, columns))
-        return;
-    int64_t behind = columns[3] + (int64_t)count * data[WIDTHS + 3] - data;
-    if (data[VERSION] == without_runs ? behind != end : data[VERSION] != format)
+    if (!find_columns(data, end, at, count, data + WIDTHS, &layout))
         return;
     memcpy(&checksum, data + end, sizeof checksum);
     if (lso_crc32(data, end, 0) != checksum)
@@ -110,17 +151,17 @@ static void read_head(const uint8_t *data, int64_t size, int format, int without
     told[LSO_HEAD_COUNT] = count;
     memcpy(told + LSO_HEAD_BASE, data + BASE, sizeof *told);
     told[LSO_HEAD_WIDTHS] = widths;
-    told[LSO_HEAD_MOST_STAGE] = clamped(most_of(columns[2], data[WIDTHS + 2], count));
-    told[LSO_HEAD_MOST_TYPE] = clamped(most_of(columns[3], data[WIDTHS + 3], count));
-    told[LSO_HEAD_END] = behind;
+    told[LSO_HEAD_MOST_STAGE] = clamped(most_of(&layout.columns[STAGE], count));
+    told[LSO_HEAD_MOST_TYPE] = clamped(most_of(&layout.columns[TYPE], count));
+    told[LSO_HEAD_END] = layout.end;
 }
 
-LSO_EXPORT void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int format, int without_runs,
+LSO_EXPORT void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int oldest, int newest,
                           int64_t *results)
 {
     memset(results, 0, (size_t)blocks * LSO_HEAD_WORDS * sizeof *results);
     for (int64_t block = 0; block < blocks; block++)
-        read_head(data[block], sizes[block], format, without_runs, results + block * LSO_HEAD_WORDS);
+        read_head(data[block], sizes[block], oldest, newest, results + block * LSO_HEAD_WORDS);
 }
 
 /* What is wanted, and what is found of it. Keys have as few bits as these events need, so that sorting is quick. */
@@ -134,8 +175,8 @@ struct work {
 };
 
 struct block {
-    const uint8_t *flags, *ts, *latency, *stage, *type, *stages, *types;
-    int ts_width, latency_width, stage_width, type_width;
+    const uint8_t *flags, *stages, *types;
+    struct numbers ts, latency, stage, type;
     int64_t count, base, arrived, start, stages_count, types_count;
 };
 
@@ -143,20 +184,20 @@ static int read_block(const struct lso_blocks *blocks, const int64_t *told, stru
 {
     const uint8_t *data = blocks->data, *tables = blocks->tables;
     int64_t tables_size = blocks->tables_size;
-    uint8_t widths[4];
-    const uint8_t *columns[4];
-    for (int at = 0; at < 4; at++)
+    uint8_t widths[COLUMNS];
+    struct layout layout;
+    const struct numbers *columns = layout.columns;
+    for (int at = 0; at < COLUMNS; at++)
         widths[at] = (uint8_t)(told[LSO_BLOCK_WIDTHS] >> (8 * at));
-    if (!find_columns(data, blocks->size, told[LSO_BLOCK_AT], told[LSO_BLOCK_COUNT], widths, columns))
+    if (!find_columns(data, blocks->size, told[LSO_BLOCK_AT], told[LSO_BLOCK_COUNT], widths, &layout))
         return 0;
     int64_t stages = told[LSO_BLOCK_STAGES], types = told[LSO_BLOCK_TYPES];
     int64_t stages_count = told[LSO_BLOCK_STAGES_COUNT], types_count = told[LSO_BLOCK_TYPES_COUNT];
     if (stages < 0 || stages > tables_size || stages_count < 0 || stages_count > tables_size - stages || types < 0 ||
         types > tables_size || types_count < 0 || types_count > tables_size - types)
         return 0;
-    *block = (struct block){data + told[LSO_BLOCK_AT], columns[0], columns[1], columns[2], columns[3],
-                            tables + stages, tables + types, widths[0], widths[1], widths[2], widths[3],
-                            told[LSO_BLOCK_COUNT], told[LSO_BLOCK_BASE], told[LSO_BLOCK_ARRIVED],
+    *block = (struct block){data + told[LSO_BLOCK_AT], tables + stages, tables + types, columns[TS], columns[LATENCY],
+                            columns[STAGE], columns[TYPE], told[LSO_BLOCK_COUNT], told[LSO_BLOCK_BASE], told[LSO_BLOCK_ARRIVED],
                             told[LSO_BLOCK_START], stages_count, types_count};
     return 1;
 }
@@ -167,7 +208,7 @@ static int64_t time_of(const struct block *block, int64_t at, int *skewed)
     *skewed = 0;
     if (!(block->flags[at] & HAS_TS))
         return block->arrived;
-    int64_t ts = (int64_t)((uint64_t)block->base + number_at(block->ts, block->ts_width, at));
+    int64_t ts = (int64_t)((uint64_t)block->base + number_of(&block->ts, at));
     *skewed = ts > block->arrived;
     return *skewed ? block->arrived : ts;
 }
@@ -206,7 +247,7 @@ static void take(struct work *work, const struct block *block, int64_t at, uint6
         shifted << work->name_bits | type, (shown ? SHOWN : 0) | (late ? LATE : 0) | (skewed ? SKEWED : 0)};
     if (lifecycle || !shown)
         return;
-    uint64_t latency = number_at(block->latency, block->latency_width, at);
+    uint64_t latency = number_of(&block->latency, at);
     unsigned marks = (flags & ERROR ? IS_ERROR : 0) | (flags & HAS_LATENCY ? IS_TIMED : 0) | (late ? IS_LATE : 0);
     work->counted[work->counted_count++] =
         (struct lso_item){(shifted << work->name_bits | stage) << LSO_INDEX_BITS | index_of(latency),
@@ -216,8 +257,8 @@ static void take(struct work *work, const struct block *block, int64_t at, uint6
 static int take_block(struct work *work, const struct block *block)
 {
     for (int64_t at = 0; at < block->count; at++) {
-        uint64_t stage = number_at(block->stage, block->stage_width, at);
-        uint64_t type = number_at(block->type, block->type_width, at);
+        uint64_t stage = number_of(&block->stage, at);
+        uint64_t type = number_of(&block->type, at);
         if (stage >= (uint64_t)block->stages_count || type >= (uint64_t)block->types_count)
             return 0;
         unsigned known = block->types[type];

@@ -16,9 +16,8 @@ enum {
     LSO_HEAD_WORDS
 };
 
-/* Looks at blocks: every length, the checksum, and what is in the columns of stages and types. A block of format
-   `without_runs` ends with its columns, one of `format` does not. */
-void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int format, int without_runs,
+/* Looks at blocks of some formats: every length, the checksum, and what is in the columns of stages and types. */
+void lso_heads(int64_t blocks, const uint8_t *const *data, const int64_t *sizes, int oldest, int newest,
                int64_t *results);
 
 /* What is told of each block. */
