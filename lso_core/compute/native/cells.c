@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGIT_BITS = 11, DIGITS = 1 << DIGIT_BITS, HEAD = LSO_TABLE_HEAD };
+enum { DIGIT_BITS = 12, DIGITS = 1 << DIGIT_BITS, HEAD = LSO_TABLE_HEAD };
 
 static void insert_sorted(struct lso_item *items, size_t count)
 {
@@ -16,6 +16,22 @@ static void insert_sorted(struct lso_item *items, size_t count)
     }
 }
 
+/* Moves items to where their digit says. */
+static void scatter(const struct lso_item *items, size_t count, int shift, int bits, struct lso_item *into)
+{
+    size_t starts[DIGITS], start = 0, digits = (size_t)1 << bits;
+    memset(starts, 0, digits * sizeof *starts);
+    for (size_t at = 0; at < count; at++)
+        starts[items[at].key >> shift & (digits - 1)]++;
+    for (size_t digit = 0; digit < digits; digit++) {
+        size_t many = starts[digit];
+        starts[digit] = start;
+        start += many;
+    }
+    for (size_t at = 0; at < count; at++)
+        into[starts[items[at].key >> shift & (digits - 1)]++] = items[at];
+}
+
 struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t count)
 {
     if (count <= LSO_FEW) {
@@ -25,19 +41,12 @@ struct lso_item *lso_sort(struct lso_item *items, struct lso_item *spare, size_t
     uint64_t varying = 0;
     for (size_t at = 1; at < count; at++)
         varying |= items[at].key ^ items[0].key;
-    for (int shift = 0; shift < 64 && varying >> shift; shift += DIGIT_BITS) {
-        if (!(varying >> shift & (DIGITS - 1)))
+    int all = varying ? 64 - __builtin_clzll(varying) : 0, rounds = (all + DIGIT_BITS - 1) / DIGIT_BITS;
+    int bits = rounds ? (all + rounds - 1) / rounds : 0; /* as few rounds as there must be, none larger than need be */
+    for (int shift = 0; shift < all; shift += bits) {
+        if (!(varying >> shift & (((uint64_t)1 << bits) - 1)))
             continue; /* all have the same digit */
-        size_t starts[DIGITS] = {0}, start = 0;
-        for (size_t at = 0; at < count; at++)
-            starts[items[at].key >> shift & (DIGITS - 1)]++;
-        for (size_t digit = 0; digit < DIGITS; digit++) {
-            size_t many = starts[digit];
-            starts[digit] = start;
-            start += many;
-        }
-        for (size_t at = 0; at < count; at++)
-            spare[starts[items[at].key >> shift & (DIGITS - 1)]++] = items[at];
+        scatter(items, count, shift, bits, spare);
         struct lso_item *sorted = spare;
         spare = items;
         items = sorted;
