@@ -52,7 +52,7 @@ schema = schemathesis.openapi.from_dict(openapi.document()).exclude(path="/strea
 
 @schema.parametrize()
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -89,7 +89,7 @@ FULL = from_slots(Meta(), {NOW: Slot(packed({1: 255}), packed({}), {0: Tally(255
 
 @needs_kernels
 @given(st.lists(passages, max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_windows_are_the_same_with_and_without_the_kernel(some: list[Passage]) -> None:
     compiled = carry(some)
     with plainly():

@@ -87,7 +87,7 @@ def judged(state: State, window: Window = WINDOW) -> tuple[State, Summary]:
 
 
 @given(batches(), st.integers(0, 70_000))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_the_window_is_what_a_count_one_by_one_finds(parts: list[tuple[int, list[Event]]], later_ms: int) -> None:
     as_of = parts[-1][0] + 1 + later_ms
     summary = summed(folded(parts, as_of))
