@@ -172,12 +172,7 @@ def encode(columns: Columns) -> bytes:
     names = msgspec.msgpack.encode((columns.stages, columns.event_types))
     runs = b"" if columns.runs is None else run_ids.encode(columns.runs)
     header = _HEADER.pack(FORMAT, len(columns), base, *widths, len(names))
-    return sealed(MAGIC, header, names, marks.tobytes(), *numbers, runs)
-
-
-def sealed(*parts: bytes) -> bytes:
-    """A whole block of these parts: with its checksum."""
-    block = b"".join(parts)
+    block = b"".join((MAGIC, header, names, marks.tobytes(), *numbers, runs))
     return block + _CRC.pack(crc32(block, len(block)))
 
 

@@ -123,7 +123,7 @@ def _told(functions: _Functions, read: Callable[[_Batch], Any]) -> Read | None:
     try:
         return Read(
             batch.events,
-            columns.sealed(ctypes.string_at(block.data, block.used)),
+            ctypes.string_at(block.data, block.used),
             ctypes.string_at(parts.data, parts.used) if parts.used else None,
             batch.latest_ts_ms if batch.has_ts else None,
             bool(batch.told_latencies),

@@ -72,7 +72,7 @@ struct batch {
     int64_t latest_ts_ms;
     int64_t has_ts;
     int64_t told_latencies; /* whether whole microseconds tell every latency exactly */
-    struct bytes block; /* `compute.columns`, but for its checksum */
+    struct bytes block; /* `compute.columns` */
     struct bytes parts; /* `compute.parts`; nothing where they cannot tell these events, or not in so few bytes as asked */
 };
 

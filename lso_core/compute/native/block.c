@@ -1,5 +1,6 @@
 /* Writes a batch's columns as `compute.columns.encode` and `compute.run_ids` do, to the byte; there it says what they are. */
 #include "batch.h"
+#include "crc.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +288,8 @@ static void write(const struct events *events, const struct rules *rules, const 
         add_runs(events, told, column, block);
     block->failed |= names.failed;
     free(names.data);
+    if (!block->failed)
+        add_little(block, lso_crc32(block->data, (int64_t)block->used, 0), 4);
 }
 
 void block_write(const struct events *events, const struct rules *rules, struct bytes *block)
