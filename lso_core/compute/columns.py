@@ -269,8 +269,8 @@ def _read(data: bytes) -> Block:
         raise CorruptEntryError(f"format {version}, which there never was")
     at = _PREFIX + names_length
     end = at + count * (1 + sum(width for width in widths if not width & _IN_MARKS))
-    if len(data) < end + _CRC.size or (version == 1 and len(data) > end + _CRC.size):
-        raise CorruptEntryError("the block is cut off or has bytes to spare")
+    if len(data) < end + _CRC.size:
+        raise CorruptEntryError("the block is cut off")
     if crc32(data, len(data) - _CRC.size) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise CorruptEntryError("the checksum does not match")
     own = widths[:2] if _stand_in_marks(*widths[2:]) else widths
@@ -295,8 +295,12 @@ def _stand_in_marks(stage: int, event_type: int) -> bool:
 
 def _runs(data: bytes, version: int, end: int, count: int) -> RunIds | None:
     """The run ids of a block whose columns end there. Raises ValueError."""
-    has_none = len(data) == end + _CRC.size and version != 2
-    return None if has_none else run_ids.decode(memoryview(data)[end : -_CRC.size], count)
+    is_at_end = len(data) == end + _CRC.size
+    if version == 1 and not is_at_end:
+        raise ValueError("bytes to spare")
+    if is_at_end and version != 2:
+        return None
+    return run_ids.decode(memoryview(data)[end : -_CRC.size], count)
 
 
 @functools.lru_cache(maxsize=10_000)

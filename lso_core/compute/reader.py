@@ -49,6 +49,7 @@ class _Post(ctypes.Structure):
         ("system_id", ctypes.c_int64),
         ("most_events", ctypes.c_int64),
         ("most_containers", ctypes.c_int64),
+        ("most_parts", ctypes.c_int64),
         ("lines", ctypes.c_int64),
     )
 
@@ -101,17 +102,19 @@ def read(body: bytes, system_id: int, most_events: int, most_containers: int, *,
     functions = _functions()
     if functions is None or not 0 <= system_id <= _MOST:
         return None
-    post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST), lines)
+    post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST), _MOST, lines)
     # Behind `bytes` there always is the zero that it wants.
     return _told(functions, lambda batch: functions.read(body, len(body), _rules(), post, batch))
 
 
-def read_arrow(body: bytes, caps: Caps, system_id: int, most_events: int, most_containers: int) -> Read | None:
-    """As `read`, of an Arrow stream."""
+def read_arrow(
+    body: bytes, caps: Caps, system_id: int, most_events: int, most_containers: int, most_parts: int
+) -> Read | None:
+    """As `read`, of an Arrow stream. There are no parts of more than about so many bytes."""
     functions = _functions()
     if functions is None or not 0 <= system_id <= _MOST:
         return None
-    post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST))
+    post = _Post(system_id, min(most_events, _MOST), min(most_containers, _MOST), most_parts)
     return _told(functions, lambda batch: functions.read_arrow(body, len(body), caps, _rules(), post, batch))
 
 

@@ -300,12 +300,18 @@ def test_caps_hold_before_anything_is_made() -> None:
     assert "the cap is 65536" in str(refusal(stream(wide)))
     shared = pa.array(["x" * 5_000_000]).dictionary_encode().take(pa.array([0] * 10))
     assert "has 5000000 bytes" in refusal(stream(table(10, payload=shared))).findings[0].message
-    views = pa.StringViewArray.from_buffers(
-        pa.string_view(),
-        10,
-        [None, pa.py_buffer(struct.pack("<i4sii", 5_000_000, b"xxxx", 0, 0) * 10), pa.py_buffer(b"x" * 5_000_000)],
+    assert "string_view show more than 16777216" in str(refusal(stream(table(10, payload=views(10, 5_000_000)))))
+    halves = table(10, payload=views(10, 1_000_000)), table(10, payload=views(10, 1_000_000))
+    assert "has 1000000 bytes" in refusal(stream(halves[0])).findings[0].message
+    assert "string_view show more than 16777216" in str(refusal(stream(*halves)))
+
+
+def views(count: int, size: int, letter: bytes = b"x") -> Any:
+    """So many views that all show one text."""
+    begin = struct.pack("<i4sii", size, 4 * letter, 0, 0)
+    return pa.StringViewArray.from_buffers(
+        pa.string_view(), count, [None, pa.py_buffer(begin * count), pa.py_buffer(letter * size)]
     )
-    assert "string_view shows more than" in str(refusal(stream(table(10, payload=views))))
 
 
 def test_dictionaries_that_would_be_checked_too_often_are_refused() -> None:
@@ -391,6 +397,32 @@ def test_what_is_read_back_is_kept_in_parts_where_they_can_tell_it_in_no_more_by
     assert kind_of(run_id=pa.array(["r", None] * 200), latency_ms=pa.array([1 / 3] * 400)) is BodyKind.ARROW
     shared = pa.array(['{"a": "' + "x" * 9_000 + '"}'] * 400).dictionary_encode()
     assert kind_of(payload=shared) is BodyKind.ARROW
+    assert kind_of(run_id=views(400, 190)) is BodyKind.PARTS
+    long_views = pa.StringViewArray.from_buffers(
+        pa.string_view(),
+        400,
+        [None, pa.py_buffer(struct.pack("<i4sii", 9_009, b'{"a"', 0, 0) * 400), shared.dictionary.buffers()[2]],
+    )
+    assert kind_of(payload=long_views) is BodyKind.ARROW
+
+
+def extended(column: str, name: str, body: pa.Table) -> bytes:
+    """A stream that says of a column that it is of an extension type."""
+    at = body.schema.get_field_index(column)
+    field = body.schema.field(at).with_metadata({"ARROW:extension:name": name, "ARROW:extension:metadata": ""})
+    return stream(body.cast(body.schema.set(at, field)))
+
+
+@needs_kernel
+def test_of_extension_types_the_storage_is_read_where_it_is_one_that_they_take() -> None:
+    for column, name in (("stage", "acme.word"), ("payload", "arrow.json"), ("latency_ms", "acme.milliseconds")):
+        body = extended(column, name, table())
+        quick, careful = arrow.quick(post(body)), arrow.careful(post(body))
+        assert quick is not None
+        assert careful.columns == quick.columns
+        assert shown(careful) == shown(quick)
+    for column, name in (("latency_ms", "arrow.json"), ("stage", "arrow.uuid"), ("latency_ms", "arrow.bool8")):
+        assert "malformed" in str(refusal(extended(column, name, table())))
 
 
 @needs_kernel

@@ -228,8 +228,14 @@ def entry(block: columns.Block) -> grouping.Entry:
         {"count": 102},
         {"at": 1 << 40},
         {"at": -8},
-        {"widths": 0x03010101},
+        {"widths": 0x05010101},
+        {"widths": 0x83830105},
         {"widths": 0x08080808},
+        {"widths": 0x83010101},
+        {"widths": 0x01830101},
+        {"widths": 0x83820101},
+        {"widths": 0x83890101},
+        {"widths": 0x84840101},
         {"data": b""},
     ],
 )
@@ -245,13 +251,47 @@ def test_a_block_that_is_not_as_it_was_told_is_refused(wrong: dict[str, Any]) ->
 @pytest.mark.parametrize("name", ["stage", "event_type"])
 @pytest.mark.parametrize("width", [np.uint8, np.uint16, np.uint32, np.uint64])
 def test_a_position_beyond_the_names_is_found_wherever_it_is(name: str, width: type[np.unsignedinteger[Any]]) -> None:
+    """In columns of their own, as more names than these have."""
+    names = tuple(f"name {at}" for at in range(32))
     for place in range(40):
-        cut = alike(40, ("a",), ("b",))
+        cut = alike(40, names, names)
         getattr(cut, name)[place] = min(np.iinfo(width).max, np.iinfo(np.int64).max)
         wrong = columns.encode(cut)
+        assert np.dtype(width).itemsize == wrong[18 if name == "stage" else 19]
         for way in (plainly, nullcontext):
             with way(), pytest.raises(CorruptEntryError, match="beyond the names"):
                 columns.read(wrong)
+
+
+@pytest.mark.parametrize("names", [(3, 3), (14, 2), (1, 13), (0, 5), (30, 1)])
+def test_a_position_beyond_the_names_is_found_in_the_marks(names: tuple[int, int]) -> None:
+    """Each byte of marks that there can be, where the names do not fill their bits."""
+    stages, types = (tuple(f"name {at}" for at in range(count)) for count in names)
+    good = columns.encode(alike(1, stages, types))
+    at, shift = 24 + int.from_bytes(good[20:24], "little"), good[18] & 0x0F
+    assert good[19] == 0x83
+    for mark in range(256):
+        block = good[:at] + bytes((mark,)) + good[at + 1 : -4]
+        block += zlib.crc32(block).to_bytes(4, "little")
+        is_good = mark >> shift <= len(stages) and (mark & (1 << shift) - 1) >> 3 < len(types)
+        for way in (plainly, nullcontext):
+            with way(), nullcontext() if is_good else pytest.raises(CorruptEntryError, match="beyond the names"):
+                columns.read(block)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_what_stands_behind_the_columns_is_read_as_its_format_has_it(version: int) -> None:
+    """Format 1 says nothing of runs, format 2 always does."""
+    events = [Event("start", "ok", None, run_id="r1"), Event("success", "ok", 1.0)]
+    for has_runs in (True, False):
+        cut = columns.cut(events if has_runs else events[1:])
+        block = columns.encode(cut)
+        block = block[:3] + bytes((version,)) + block[4:-4]
+        block += zlib.crc32(block).to_bytes(4, "little")
+        is_good = version == 3 or has_runs == (version == 2)
+        for way in (plainly, nullcontext):
+            with way(), nullcontext() if is_good else pytest.raises(CorruptEntryError):
+                assert has_runs == (columns.decode(block).runs is not None)
 
 
 def test_blocks_are_read_together_as_each_by_itself_and_a_bad_one_spoils_no_other() -> None:

@@ -51,7 +51,9 @@ def quick(post: Post) -> Batch | None:
 
 
 def _found(post: Post, body: bytes) -> reader.Read | None:
-    return reader.read_arrow(body, _CAPS, post.system_id, post.most_events, post.most_containers)
+    """What the kernel makes of a stream that is the post's, perhaps in other types."""
+    most = post.most_events, post.most_containers, len(post.body)
+    return reader.read_arrow(body, _CAPS, post.system_id, *most)
 
 
 def careful(post: Post, *, skip: bool = False) -> Batch:

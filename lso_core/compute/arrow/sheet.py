@@ -7,9 +7,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from lso_core.compute.arrow.framing import check
-from lso_core.compute.arrow.texts import is_text, spelt_out
+from lso_core.compute.arrow.texts import Speller, is_text
 from lso_core.compute.batches import refused
 
+_EXTENSION: Final = b"ARROW:extension:name"
 _OPTIONS: Final = pa.ipc.IpcReadOptions(use_threads=False)
 _WISHES: Final = {
     "latency_ms": "integers or floats, in milliseconds",
@@ -23,7 +24,8 @@ _WISHES: Final = {
 def read(body: bytes, most_events: int) -> list[Any]:
     """The record batches that have rows, validated in full, of types that kernels read. Raises InputError."""
     with _refusing():
-        return [batch if _is_plain(batch) else _made_plain(batch) for batch in _validated(body, most_events)]
+        batches = _validated(body, most_events)
+        return batches if _is_plain(batches[0]) else _made_plain(batches, len(body))
 
 
 def made_plain(body: bytes, most_events: int) -> bytes | None:
@@ -32,7 +34,7 @@ def made_plain(body: bytes, most_events: int) -> bytes | None:
         batches = _validated(body, most_events)
         if _is_plain(batches[0]):
             return None
-        plain = [_made_plain(batch) for batch in batches]
+        plain = _made_plain(batches, len(body))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, plain[0].schema) as writer:
             for batch in plain:
@@ -69,7 +71,7 @@ def column_of(batch: Any, name: str) -> Any | None:
 
 
 def _is_plain(batch: Any) -> bool:
-    return all(_is_plain_type(field.type) for field in batch.schema)
+    return all(_is_plain_type(field.type) and not _is_extended(field) for field in batch.schema)
 
 
 def _is_plain_type(kind: Any) -> bool:
@@ -78,10 +80,22 @@ def _is_plain_type(kind: Any) -> bool:
     return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_string_view(kind) or pa.types.is_float16(kind))
 
 
-def _made_plain(batch: Any) -> Any:
+def _is_extended(field: Any) -> bool:
+    """Whether it is of an extension type that the library does not know, and takes for its storage."""
+    return field.metadata is not None and _EXTENSION in field.metadata
+
+
+def _made_plain(batches: list[Any], body_bytes: int) -> list[Any]:
     """The same values without extension types, string_view and halves of floats."""
-    columns = [one.storage if isinstance(one, pa.ExtensionArray) else one for one in batch.columns]
-    return pa.RecordBatch.from_arrays([spelt_out(column) for column in columns], names=batch.schema.names)
+    speller = Speller(body_bytes)
+    return [
+        pa.RecordBatch.from_arrays([speller.spelt_out(_stored(one)) for one in batch.columns], batch.schema.names)
+        for batch in batches
+    ]
+
+
+def _stored(column: Any) -> Any:
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 def _check_type(field: Any) -> None:

@@ -13,7 +13,7 @@ from lso_core.compute.packing import Ints
 Bools = npt.NDArray[np.bool_]
 
 VIEW_BYTES = 16 * 1024 * 1024
-"""Most bytes that a column of string_view may have once it is spelt out; its views may all show the same bytes."""
+"""So many bytes, or those of the body, may all columns of string_view have once they are spelt out; views may all show the same."""
 
 
 class Texts(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def is_text(kind: Any) -> bool:
 
 
 def texts_of(column: Any) -> Texts:
-    """The texts of a column that `spelt_out` has seen."""
+    """The texts of a column that a Speller has seen."""
     if pa.types.is_dictionary(column.type):
         inner, codes, valid = texts_of(column.dictionary), *codes_of(column)
         if not len(inner.start):
@@ -69,20 +69,28 @@ def valid_of(column: Any) -> Bools:
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
 
 
-def spelt_out(column: Any) -> Any:
-    """A column without what kernels do not read: string_view, halves of floats. Raises InputError past VIEW_BYTES."""
-    if pa.types.is_float16(column.type):
-        return column.cast(pa.float32())
-    if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
-        return pa.DictionaryArray.from_arrays(column.indices, spelt_out(column.dictionary))
-    if not pa.types.is_string_view(column.type):
-        return column
-    bitmap, views, *data = column.buffers()
-    valid = valid_of(column)
-    rows = np.frombuffer(views, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4).copy()
-    rows[~valid] = 0  # what is null is not validated, and yet summed up by the cast
-    if int(rows[:, 0].sum(dtype=np.int64)) > VIEW_BYTES:
-        raise refused(f"a column of string_view shows more than {VIEW_BYTES} bytes, which is the cap", "")
-    mask = None if bitmap is None else pa.array(valid).buffers()[1]
-    sound = pa.Array.from_buffers(column.type, len(column), [mask, pa.py_buffer(rows.tobytes()), *data])
-    return sound.cast(pa.large_string())
+class Speller:
+    """Writes columns of one stream without what kernels do not read: string_view, halves of floats."""
+
+    def __init__(self, body_bytes: int) -> None:
+        self._most = self._left = max(VIEW_BYTES, body_bytes)
+
+    def spelt_out(self, column: Any) -> Any:
+        """The same values. Raises InputError past the cap over all columns."""
+        if pa.types.is_float16(column.type):
+            return column.cast(pa.float32())
+        if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type):
+            return pa.DictionaryArray.from_arrays(column.indices, self._texts(column.dictionary))
+        return self._texts(column) if pa.types.is_string_view(column.type) else column
+
+    def _texts(self, column: Any) -> Any:
+        bitmap, views, *data = column.buffers()
+        valid = valid_of(column)
+        rows = np.frombuffer(views, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4).copy()
+        rows[~valid] = 0  # what is null is not validated, and yet summed up by the cast
+        self._left -= int(rows[:, 0].sum(dtype=np.int64))
+        if self._left < 0:
+            raise refused(f"columns of string_view show more than {self._most} bytes, which is the cap", "")
+        mask = None if bitmap is None else pa.array(valid).buffers()[1]
+        sound = pa.Array.from_buffers(column.type, len(column), [mask, pa.py_buffer(rows.tobytes()), *data])
+        return sound.cast(pa.large_string())

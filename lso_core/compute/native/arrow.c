@@ -431,7 +431,7 @@ LSO_EXPORT int lso_read_arrow(const uint8_t *body, size_t length, const struct c
     struct reader reader = {.rules = rules, .post = post, .events = &events, .end = body + length};
     memset(batch, 0, sizeof *batch);
     int is_good = length <= UINT32_MAX && stream_read(body, length, caps, post->most_events, &stream) &&
-                  take_all(&reader, &stream) && batch_write(&events, rules, length, batch);
+                  take_all(&reader, &stream) && batch_write(&events, rules, (size_t)post->most_parts, batch);
     free(reader.numbers);
     free(reader.codes);
     events_free(&events);

@@ -38,7 +38,7 @@ struct rules {
 
 /* One request. */
 struct post {
-    int64_t system_id, most_events, most_containers;
+    int64_t system_id, most_events, most_containers, most_parts;
     int64_t lines;
 };
 

@@ -351,7 +351,7 @@ LSO_EXPORT int lso_read(const uint8_t *body, size_t length, const struct rules *
     memset(batch, 0, sizeof *batch);
     int is_good = length <= UINT32_MAX && (post->lines ? take_lines(&reader) : take_envelope(&reader)) &&
                   events.count > 0 && reader.containers <= post->most_containers &&
-                  batch_write(&events, rules, SIZE_MAX, batch);
+                  batch_write(&events, rules, (size_t)post->most_parts, batch);
     events_free(&events);
     return is_good;
 }

@@ -106,6 +106,22 @@ static struct table member_of(const struct table *table, struct list list, int64
     return table_at(table->flat, follow(table->flat, list.at + 4 * number));
 }
 
+/* Whether a field is of its type alone: an extension may ask more of its values than is known here. */
+static int has_plain_pairs(const struct table *field, const struct caps *caps)
+{
+    static const char EXTENSION[] = "ARROW:extension:name";
+    struct list pairs = list_of(field, 6, 4);
+    if (pairs.count > caps->metadata_pairs)
+        return 0;
+    for (int64_t at = 0; at < pairs.count; at++) {
+        struct table pair = member_of(field, pairs, at);
+        struct span key = text_of(&pair, 0);
+        if (key.length == sizeof EXTENSION - 1 && memcmp(key.at, EXTENSION, key.length) == 0)
+            return 0;
+    }
+    return 1;
+}
+
 static char format_of_integer(const struct table *type)
 {
     int is_signed = number_of(type, 1, 1) != 0;
@@ -178,7 +194,7 @@ static int open_field(const struct table *table, const struct caps *caps, struct
     struct table dictionary, index;
     *field = (struct field){.name = text_of(table, 0)};
     field->format = format_of(table, &field->per_s);
-    if (!field->format || list_of(table, 5, 4).count || list_of(table, 6, 4).count > caps->metadata_pairs)
+    if (!field->format || list_of(table, 5, 4).count || !has_plain_pairs(table, caps))
         return 0;
     field->has_dictionary = find_table(table, 4, &dictionary);
     if (!field->has_dictionary)
@@ -499,7 +515,7 @@ int stream_read(const uint8_t *body, size_t length, const struct caps *caps, int
     struct progress progress = {.at = body, .end = body + length};
     struct message message;
     *stream = (struct stream){0};
-    if (!next_message(&progress, caps, &message) || message.length < 0 || message.kind != SCHEMA ||
+    if (!next_message(&progress, caps, &message) || message.length != 0 || message.kind != SCHEMA ||
         !take_schema(&message.header, caps, stream) || message.flat.is_broken)
         return 0;
     while (next_message(&progress, caps, &message)) {
