@@ -41,6 +41,7 @@ STAGES = (
     ("model/snapshots.py", "summarize"),
     ("compute/fold.py", "fold"),
     ("compute/grouping.py", "fold"),
+    ("compute/carrying.py", "fold"),
     ("compute/cells.py", "slots, to and from bytes"),
     ("compute/rollups.py", "rows of history"),
     ("compute/runs.py", "runs"),
