@@ -23,7 +23,7 @@ pytest.register_assert_rewrite(
 )
 
 
-hypothesis.settings.register_profile("lso", deadline=None, max_examples=50)  # deadlines measure the machine's load
+hypothesis.settings.register_profile("lso", deadline=None, max_examples=40)  # deadlines measure the machine's load
 hypothesis.settings.load_profile("lso")
 
 
