@@ -347,8 +347,6 @@ static int take_payloads(struct reader *reader, const struct column *column)
 
 /* Record batches. */
 
-enum { EVENT_TYPES = 1, STATUSES = 2 };
-
 static const struct {
     const char *name;
     int (*take)(struct reader *reader, const struct column *column);
