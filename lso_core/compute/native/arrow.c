@@ -40,7 +40,7 @@ static inline int text_at(const struct texts *texts, int64_t position, struct sp
     case letter:                                                                                                       \
         for (int64_t at = 0; at < count; at++) {                                                                       \
             type value;                                                                                                \
-            memcpy(&value, column->values + at * (int64_t)sizeof value, sizeof value);               \
+            memcpy(&value, column->values + at * (int64_t)sizeof value, sizeof value);                                 \
             numbers[at] = value;                                                                                       \
         }                                                                                                              \
         return 1;
